@@ -1,0 +1,130 @@
+"""The exact population loss of the toy model, `L = sum_i importance_i E (x_i - f(W^T W x + b)_i)^2`, and its gradient.
+
+A pre-activation is a sum of independent terms, so the loss of each output is an integral in one dimension, whatever the
+number of features. `relu_output` computes it to a stated error at about the price of one minibatch step; `linear` and
+`mean_field` are closed forms, the second an approximation for many active features. No sampling anywhere.
+
+`W` has shape (m, n); its column i is the direction of feature i. The loss is summed over features.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float
+
+from superpose import cosine_series, features, few_active
+from superpose.ladder import BLOCK
+from superpose.sets import Sets, sets_of
+from superpose.toy_model import Params
+
+Importance = Float[Array, " n"] | Float[Array, ""] | float
+
+
+def relu_output(
+    params: Params, distribution: features.Distribution, importance: Importance = 1.0, *, nodes: int = 64
+) -> Float[Array, ""]:
+    """Population loss of the ReLU model, exact up to the truncation of a cosine series.
+
+    `sum_i I_i [p_i E u^2 - 2 E x_i r(y_i) + E r(y_i)^2]`, `y = W^T W x + b`. Terms with at most one active set are taken in
+    closed form, the rest by `superpose.cosine_series`. Two uniform features, or binary ones of at most 1,024 states, need no
+    series and have no error. `error_bound` says how large the error is for given parameters.
+
+    Differentiable in `params` and `importance`, twice: the gradient comes in the same pass (reverse mode first, then forward
+    for Hessians); not in the distribution.
+
+    Args:
+        params: `W` (m, n), `b` (n,).
+        distribution: of the n features.
+        importance: weight of each feature, scalar or `(n,)`, >= 0.
+        nodes: terms of the series, a multiple of 8. The work is proportional to n^2 nodes.
+
+    Returns:
+        The loss, a scalar >= 0.
+
+    Raises:
+        ValueError: shapes that do not fit, `nodes` not a positive multiple of 8, or a derivative in the distribution.
+
+    Reference: "Toy Models of Superposition" (Elhage et al. 2022), section 2, for the model and loss.
+    """
+    return jnp.sum(importance * output_losses(params, distribution, nodes=nodes))
+
+
+def output_losses(params: Params, distribution: features.Distribution, *, nodes: int = 64) -> Float[Array, " n"]:
+    """`E (x_i - r(y_i))^2` of each output, shape `(n,)`: `relu_output` before importances; see there."""
+    _check(params, nodes)
+    features.check(distribution, n=params.b.shape[0])
+    return _output_losses(params, distribution, nodes)
+
+
+def _check(params: Params, nodes: int) -> None:
+    if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
+        raise ValueError(f"W has shape {params.W.shape}, b {params.b.shape}: needs (m, n) and (n,) for one model")
+    if nodes < BLOCK or nodes % BLOCK:
+        raise ValueError(f"nodes = {nodes}: needs a positive multiple of {BLOCK}")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _output_losses(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
+    exact, sets = _exact(params, distribution)
+    if exact is not None:
+        return exact(params.W.T @ params.W, params.b)
+    law, gram = features.magnitude(distribution), params.W.T @ params.W
+    span = cosine_series.interval(sets, law, gram, params.b, nodes=nodes)
+    series = cosine_series.node_values(sets, law, gram, params.b, span, nodes=nodes).sum(0)
+    return _closed_part(sets, law, span, gram, params.b) + series
+
+
+def _forward(params: Any, distribution: Any, nodes: int) -> tuple[Array, tuple]:
+    """Losses, and the slopes of each in g_ij and b_i, in one pass."""
+    if any(leaf.perturbed for leaf in jax.tree.leaves(distribution, is_leaf=lambda x: hasattr(x, "perturbed"))):
+        raise ValueError("distribution: relu_output has no derivative in it; use stop_gradient or finite differences")
+    params, distribution = (
+        jax.tree.map(lambda x: x.value, tree, is_leaf=lambda x: hasattr(x, "value")) for tree in (params, distribution)
+    )
+    gram, b = params.W.T @ params.W, params.b
+    exact, sets = _exact(params, distribution)
+    if exact is None:
+        law = features.magnitude(distribution)
+        span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
+        series, by_gram, by_bias = cosine_series.value_and_slopes(sets, law, gram, b, span, nodes=nodes)
+        exact = partial(_closed_part, sets, law, span)
+    else:
+        series, by_gram, by_bias = jnp.zeros_like(b), jnp.zeros_like(gram), jnp.zeros_like(b)
+    closed, pullback = jax.vjp(exact, gram, b)
+    closed_by_gram, closed_by_bias = pullback(jnp.ones_like(closed))  # an output depends on its own row and bias alone
+    return closed + series, (params.W, by_gram + closed_by_gram, by_bias + closed_by_bias)
+
+
+def _backward(nodes: int, residuals: tuple, cotangent: Array) -> tuple[Params, None]:  # noqa: ARG001
+    W, by_gram, by_bias = residuals
+    weighted = cotangent[:, None] * by_gram
+    return Params(W=W @ (weighted + weighted.T), b=cotangent * by_bias), None
+
+
+_output_losses.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _exact(params: Params, distribution: features.Distribution) -> tuple[Any, Sets]:
+    """The closed form as a function of (gram, b), where there is one for this distribution."""
+    sets, law = sets_of(distribution, n=params.b.shape[0], dtype=params.b.dtype), features.magnitude(distribution)
+    if law.name == "binary" and (patterns := few_active.states(sets)) is not None:
+        return partial(few_active.binary, sets, patterns), sets
+    if sets.removed and len(sets.idle) == 1:
+        return partial(few_active.low_order, sets, law), sets
+    if sets.kind == "independent" and len(sets.idle) == 2 and law.name in ("uniform", "symmetric"):
+        return lambda gram, b: (
+            few_active.low_order(sets, law, gram, b) + few_active.two_features(sets, law, gram, b)
+        ), sets
+    return None, sets
+
+
+def _closed_part(sets: Sets, law: Any, span: cosine_series.Interval, gram: Array, b: Array) -> Float[Array, " n"]:
+    """Everything but the series: few active sets, `E x_i^2` of the rest, and the parabolas with F_0."""
+    probability, square, active, cross = few_active.moments(sets, law, gram, b - span.a)
+    square_factor, square_zero, cross_factor, cross_zero = cosine_series.parabola(span)
+    of_square = square_factor * square + square_zero * probability
+    of_cross = cross_factor * cross + cross_zero * law.moments[0] * active
+    return few_active.low_order(sets, law, gram, b) + law.moments[1] * active + of_square - 2 * of_cross

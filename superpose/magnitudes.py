@@ -1,0 +1,198 @@
+"""Magnitude laws: how large a feature is when it is active.
+
+A feature is x = s u with s ~ Bernoulli(p) and u drawn from one of these laws. A law is a few closed forms, and only these
+enter the exact loss: the moments, the characteristic function psi(t) = E e^{itu} with its derivatives, and the two
+expectations with a single active feature, `E r(b + g u)^2` and `E (u - r(b + g u))^2`, where r(y) = max(y, 0).
+"""
+
+from collections.abc import Callable
+from math import factorial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
+
+Real = Float[Array, "..."]
+
+
+class Magnitude(NamedTuple):
+    """A law of u.
+
+    `moments` are E u, E u^2, E u^3. `quantile(q)` turns a uniform number into a draw. `derivatives(t, order)` lists
+    psi(t), psi'(t), ... up to `order`, accurate near t = 0 too. `relu_square(b, g)` and `relu_error(b, g)` are
+    `E r(b + g u)^2` and `E (u - r(b + g u))^2`, elementwise.
+    """
+
+    name: str
+    moments: tuple[float, float, float]
+    support: tuple[float, float]
+    quantile: Callable[[Real], Real]
+    derivatives: Callable[[Real, int], list[Complex[Array, "..."]]]
+    relu_square: Callable[[Real, Real], Real]
+    relu_error: Callable[[Real, Real], Real]
+
+
+def times_i_power(x: Complex[Array, "..."], power: int) -> Complex[Array, "..."]:
+    """`i^power x` without a multiplication."""
+    re, im = x.real, x.imag
+    return [x, jax.lax.complex(-im, re), -x, jax.lax.complex(im, -re)][power % 4]
+
+
+def phase(t: Real) -> Complex[Array, "..."]:
+    """`e^{it}`."""
+    return jax.lax.complex(jnp.cos(t), jnp.sin(t))
+
+
+def _uniform_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
+    """`psi^(d)(t) = i^d E[u^d e^{itu}]` for u ~ U[0, 1], d = 0 .. order.
+
+    |t| < 1: the series `E[u^d e^{itu}] = sum_k (it)^k / (k! (k + d + 1))`, 19 terms for float64. Elsewhere by parts:
+    `E[u^d e^{itu}] = (e^{it} - d E[u^{d-1} e^{itu}]) / (it)`.
+    """
+    small = jnp.abs(t) < 1
+    near, far = jnp.where(small, t, 0), jnp.where(small, 1, t)
+    square, exponential, out = near * near, phase(far), []
+    by_parts = jnp.zeros_like(exponential)
+    for d in range(order + 1):
+        parts = []
+        for first in (0, 1):  # the even and odd powers of (it)
+            horner = jnp.zeros_like(near)
+            for k in range(18 + first, -1, -2):
+                horner = (-1) ** (k // 2) / (factorial(k) * (k + d + 1)) + horner * square
+            parts.append(horner)
+        last = jnp.ones_like(exponential) if d == 0 else d * by_parts
+        by_parts = times_i_power(exponential - last, -1) / far
+        moment = jnp.where(small, jax.lax.complex(parts[0], near * parts[1]), by_parts)
+        out.append(times_i_power(moment, d))
+    return out
+
+
+def _binary_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
+    return [times_i_power(phase(t), d) for d in range(order + 1)]
+
+
+def _symmetric_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
+    """u = 2 v - 1 with v ~ U[0, 1], so `psi(t) = e^{-it} psi_v(2t)`; its derivatives by the product rule."""
+    return shifted(_uniform_derivatives(2 * t, order), phase(-t))
+
+
+def shifted(
+    derivatives: list[Complex[Array, "..."]], rotation: Complex[Array, "..."]
+) -> list[Complex[Array, "..."]]:
+    """Derivatives in t of `e^{-it} psi_v(2t)`, from those of psi_v at 2t and from `rotation` = e^{-it}."""
+    from_parts = {0: [(1, 0)], 1: [(-1, 0), (2, 1)], 2: [(-1, 0), (-4, 1), (4, 2)]}  # (factor, derivative of psi_v)
+    powers = {0: [0], 1: [1, 0], 2: [0, 1, 0]}  # of i
+    return [
+        rotation * sum(times_i_power(c * derivatives[e], k) for (c, e), k in zip(from_parts[d], powers[d], strict=True))
+        for d in range(len(derivatives))
+    ]
+
+
+def _exponential_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
+    """`psi^(d)(t) = i^d d! / (1 - it)^{d+1}`."""
+    psi = jax.lax.complex(1 / (1 + t * t), t / (1 + t * t))
+    return [times_i_power(factorial(d) * psi ** (d + 1), d) for d in range(order + 1)]
+
+
+def _crossing(b: Real, g: Real, low: float, high: float) -> Real:
+    """Where `b + g u` changes sign, clipped to `[low, high]`; at g = 0 there is no crossing."""
+    flat = g == 0
+    return jnp.where(flat, low, jnp.clip(-b / jnp.where(flat, 1, g), low, high))
+
+
+def _mean_square(start: Real, end: Real) -> Real:
+    """Mean square of a quantity that runs linearly from `start` to `end`; no cancellation where both have one sign."""
+    return (start * start + start * end + end * end) / 3
+
+
+def _active_segment(b: Real, g: Real, low: float, high: float) -> tuple[Real, Real]:
+    """The part of `[low, high]` on which `b + g u > 0`; of length 0 if none."""
+    u = _crossing(b, g, low, high)
+    rising = g > 0
+    start, end = jnp.where(rising, u, low), jnp.where(rising, high, u)
+    return jnp.where(g == 0, low, start), jnp.where(g == 0, jnp.where(b > 0, high, low), end)
+
+
+def _flat_law(low: float) -> tuple[Callable[[Real, Real], Real], Callable[[Real, Real], Real]]:
+    """`relu_square` and `relu_error` of U[low, 1]: each integrand is a square of linear pieces."""
+    width = 1 - low
+
+    def relu_square(b: Real, g: Real) -> Real:
+        start, end = _active_segment(b, g, low, 1.0)
+        return (end - start) * _mean_square(b + g * start, b + g * end) / width
+
+    def relu_error(b: Real, g: Real) -> Real:
+        start, end = _active_segment(b, g, low, 1.0)
+        on = (end - start) * _mean_square(start - b - g * start, end - b - g * end)
+        off = (start - low) * _mean_square(jnp.full_like(start, low), start) + (1 - end) * _mean_square(
+            end, jnp.ones_like(end)
+        )
+        return (on + off) / width
+
+    return relu_square, relu_error
+
+
+def _relu(y: Real) -> Real:
+    return jnp.maximum(y, 0)
+
+
+def _exponential_tail(b: Real, g: Real) -> tuple[Real, Real]:
+    """`e^{-u}` and `u` at the crossing `u = -b/g >= 0`; where there is none, u = 0."""
+    u = _crossing(b, g, 0.0, jnp.inf)
+    u = jnp.where(jnp.isfinite(u), u, 0)
+    return jnp.exp(-u), u
+
+
+def _exponential_relu_square(b: Real, g: Real) -> Real:
+    """b + g u rises: `e^{-u0} (y0^2 + 2 y0 g + 2 g^2)` with `y0 = r(b)`; falls from b > 0: the whole less the tail."""
+    tail, _ = _exponential_tail(b, g)
+    whole = b * b + 2 * b * g + 2 * g * g
+    crosses = jnp.sign(b) * jnp.sign(g) < 0
+    rising = jnp.where(crosses, tail * 2 * g * g, whole)
+    falling = jnp.where(crosses, whole - tail * 2 * g * g, 0)
+    return jnp.where(g > 0, rising, jnp.where(g < 0, falling, _relu(b) ** 2))
+
+
+def _exponential_relu_error(b: Real, g: Real) -> Real:
+    """`E u^2 - 2 E[u r(b + g u)] + E r(b + g u)^2`, E u^2 = 2."""
+    tail, u = _exponential_tail(b, g)
+    whole, beyond = b + 2 * g, tail * g * (2 + u)
+    crosses = jnp.sign(b) * jnp.sign(g) < 0
+    rising = jnp.where(crosses, beyond, whole)
+    falling = jnp.where(crosses, whole - beyond, 0)
+    cross = jnp.where(g > 0, rising, jnp.where(g < 0, falling, _relu(b)))
+    return 2 - 2 * cross + _exponential_relu_square(b, g)
+
+
+UNIFORM = Magnitude(
+    "uniform", (1 / 2, 1 / 3, 1 / 4), (0.0, 1.0), lambda q: q, _uniform_derivatives, *_flat_law(0.0)
+)
+"""u ~ U[0, 1]; psi(t) = (e^{it} - 1) / (it)."""
+
+BINARY = Magnitude(
+    "binary",
+    (1.0, 1.0, 1.0),
+    (0.0, 1.0),
+    jnp.ones_like,
+    _binary_derivatives,
+    lambda b, g: _relu(b + g) ** 2,
+    lambda b, g: (1 - _relu(b + g)) ** 2,
+)
+"""u = 1; psi(t) = e^{it}."""
+
+SYMMETRIC = Magnitude(
+    "symmetric", (0.0, 1 / 3, 0.0), (-1.0, 1.0), lambda q: 2 * q - 1, _symmetric_derivatives, *_flat_law(-1.0)
+)
+"""u ~ U[-1, 1]; psi(t) = sin(t) / t."""
+
+EXPONENTIAL = Magnitude(
+    "exponential",
+    (1.0, 2.0, 6.0),
+    (0.0, float("inf")),
+    lambda q: -jnp.log1p(-q),
+    _exponential_derivatives,
+    _exponential_relu_square,
+    _exponential_relu_error,
+)
+"""u ~ Exp(1); psi(t) = 1 / (1 - it)."""
