@@ -29,8 +29,8 @@ def relu_output(
     """Population loss of the ReLU model, exact up to the truncation of a cosine series.
 
     `sum_i I_i [p_i E u^2 - 2 E x_i r(y_i) + E r(y_i)^2]`, `y = W^T W x + b`. Terms with at most one active set are taken in
-    closed form, the rest by `superpose.cosine_series`. Two uniform features, or binary ones of at most 1,024 states, need no
-    series and have no error. `error_bound` says how large the error is for given parameters.
+    closed form, the rest by `superpose.cosine_series`. Up to three uniform features, or binary ones of at most 1,024 states,
+    need no series and have no error. `error_bound` says how large the error is for given parameters.
 
     Differentiable in `params` and `importance`, twice: the gradient comes in the same pass (reverse mode first, then forward
     for Hessians); not in the distribution.
@@ -114,10 +114,8 @@ def _exact(params: Params, distribution: features.Distribution) -> tuple[Any, Se
         return partial(few_active.binary, sets, patterns), sets
     if sets.removed and len(sets.idle) == 1:
         return partial(few_active.low_order, sets, law), sets
-    if sets.kind == "independent" and len(sets.idle) == 2 and law.name in ("uniform", "symmetric"):
-        return lambda gram, b: (
-            few_active.low_order(sets, law, gram, b) + few_active.two_features(sets, law, gram, b)
-        ), sets
+    if sets.kind == "independent" and len(sets.idle) <= few_active.MOST_FLAT and law.name in ("uniform", "symmetric"):
+        return partial(few_active.flat, sets, law), sets
     return None, sets
 
 

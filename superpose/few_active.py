@@ -1,10 +1,11 @@
 """The parts of the population loss that need no series: terms with hardly any set active, and polynomial moments.
 
 With nobody active the law of a pre-activation has an atom, with one active feature a step; both would make a cosine series
-converge slowly, so their share of the loss is taken exactly. Also exact: two uniform features alone, and binary features
-while their states can be listed.
+converge slowly, so their share of the loss is taken exactly. Also exact: up to three features with a flat law, and binary
+features while their states can be listed.
 """
 
+from collections.abc import Callable
 from itertools import product as cartesian
 
 import jax
@@ -18,6 +19,8 @@ from superpose.sets import Sets, product
 Rows = Float[Array, " n"]
 Square = Float[Array, "n n"]
 
+MOST_FLAT = 3
+"""Features with a flat law are integrated piece by piece up to this number; the pieces double with each."""
 MOST_STATES = 1024
 """Binary features are summed state by state up to this many states."""
 
@@ -107,22 +110,56 @@ def _own_moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tupl
     return sets.density * mu1, sets.density * linear, sets.density * quadratic
 
 
-def two_features(sets: Sets, law: Magnitude, gram: Float[Array, "2 2"], b: Float[Array, " 2"]) -> Float[Array, " 2"]:
-    """Loss of each of two independent flat features with both active, times the probability; exact.
+def flat(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
+    """`E (x_i - r(y_i))^2` of up to `MOST_FLAT` independent features with a flat law; exact; shape `(n,)`.
 
-    Given the other feature v, the own one's error is a cubic in v between the two values at which an end of the segment
-    `b + g_ii [u_0, u_1] + g_ij v` crosses 0: two Gauss points on each of the three pieces integrate it.
+    A sum over which of the other features are active. Given these, the loss is an average over their magnitudes of
+    `relu_error` or `relu_square`, which are cubics between the values where a corner of the active features' box crosses 0.
     """
+    n = len(b)
+    others = np.array([[j for j in range(n) if j != i] for i in range(n)])
+    overlaps, densities = gram[np.arange(n)[:, None], others], sets.density[others]
+    own, p = jnp.diagonal(gram), sets.density
+    total = jnp.zeros_like(b)
+    for pattern in cartesian([False, True], repeat=n - 1):
+        chance = jnp.prod(jnp.where(np.array(pattern)[None, :], densities, 1 - densities), axis=1)
+        g = [overlaps[:, k] for k in range(n - 1) if pattern[k]]
+        on = _average(lambda c: law.relu_error(c, _along(own, c)), law, [own], g, b)
+        if g:
+            off = _average(lambda c: law.relu_square(c, _along(g[0], c)), law, g[:1], g[1:], b)  # noqa: B023
+        else:
+            off = jnp.maximum(b, 0) ** 2
+        total = total + chance * (p * on + (1 - p) * off)
+    return total
+
+
+def _along(x: Rows, like: Array) -> Array:
+    return jnp.broadcast_to(x, like.shape)
+
+
+def _average(f: Callable[[Array], Array], law: Magnitude, inside: list[Rows], g: list[Rows], c: Array) -> Array:
+    """`E f(c + sum_k g_k u_k)` for flat u_k, one feature after the other, by Gauss's rule on each smooth piece.
+
+    f is a piecewise cubic with knots at minus the corners of the features `inside` it, and averaging over a feature adds one
+    to the degree and that feature to the corners.
+    """
+    if not g:
+        return f(c)
     low, high = law.support
-    own, other = jnp.diagonal(gram), gram[np.array([0, 1]), np.array([1, 0])]
-    safe = jnp.where(other == 0, 1, other)
-    ends = jnp.stack([jnp.full_like(b, low), -(b + own * low) / safe, -(b + own * high) / safe, jnp.full_like(b, high)])
-    ends = jnp.where((other == 0)[None, :], jnp.array([low, low, low, high], b.dtype)[:, None], ends)
-    ends = jax.lax.stop_gradient(jnp.sort(jnp.clip(ends, low, high), axis=0))  # the error is smooth across them
-    points, half = np.array([-1, 1]) / np.sqrt(3), (ends[1:] - ends[:-1]) / 2
-    v = (ends[1:] + ends[:-1])[None] / 2 + jnp.asarray(points, b.dtype)[:, None, None] * half[None]
-    error = law.relu_error((b[None, None] + other[None, None] * v), jnp.broadcast_to(own[None, None], v.shape))
-    return jnp.prod(sets.density) * (error * half[None]).sum((0, 1)) / (high - low)
+    rest, last = g[:-1], _along(g[-1], c)
+    corners = [sum(ends) for ends in cartesian(*[(low * x, high * x) for x in inside + rest])]
+    safe = jnp.where(last == 0, 1, last)
+    knots = [jnp.where(last == 0, low, jnp.clip(-(c + _along(x, c)) / safe, low, high)) for x in corners]
+    ends = jnp.sort(jnp.stack([jnp.full_like(c, low), *knots, jnp.full_like(c, high)]), axis=0)
+    ends = jax.lax.stop_gradient(ends)  # the integrand and its slope are continuous across a knot
+    middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
+    points, weights = np.polynomial.legendre.leggauss(2 + (len(rest) + 1) // 2)
+    total = jnp.zeros_like(c)
+    for point, weight in zip(points, weights, strict=True):
+        u = middle + float(point) * half
+        value = _average(f, law, inside, rest, c[None] + last[None] * u)
+        total = total + float(weight) * (value * half).sum(0)
+    return total / (high - low)
 
 
 def states(sets: Sets) -> np.ndarray | None:

@@ -33,13 +33,13 @@ class Fit:
 
     Args:
         params: the weights after the latest step.
-        losses: the batch loss before each step of the latest call, shape `(steps,)`.
         optimizer_state: what the optimiser carries from step to step.
+        losses: the batch loss before each step of the latest call, shape `(steps,)`.
     """
 
     params: Params
-    losses: Array
     optimizer_state: Any
+    losses: Array
 
 
 def model_key(key: Key[Array, ""], *coordinates: int | Int[Array, ""]) -> Key[Array, ""]:
@@ -61,9 +61,9 @@ def fit(
 ) -> Fit:
     """Take `steps` steps on the mean of `sum_i importance_i (x_i - x'_i)^2` over `batch` fresh inputs each.
 
-    From `Params` it begins; from a `Fit` it goes on, and with the same other arguments two calls give the bits
-    of one. Step t, counted from the beginning, draws with `fold_in(key, t)`. `vmap` with axis None for `key` (and
-    for `done`) trains all models on the same random numbers, which are then drawn only once.
+    From `Params` it begins; from a `Fit` it goes on, and with the same other arguments two calls give the
+    bits of one. Step t, counted from the beginning, draws with `fold_in(key, t)`. `vmap` with axis None for
+    `key` (and for `done`) trains all models on the same random numbers, which are then drawn only once.
 
     Args:
         key: the model's own, see `model_key`; not the one that drew its initial weights.
@@ -77,8 +77,8 @@ def fit(
         output: "relu" or "linear".
 
     Raises:
-        ValueError: `steps` or `batch` below 1, a `Fit` without `done`, an unknown `output`, or a law that does not
-            fit n.
+        ValueError: `steps` or `batch` below 1, a `Fit` without `done`, an unknown `output`, or a law that
+            does not fit n.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: needs at least 1")
@@ -132,19 +132,20 @@ def sampled_loss(
 
 @partial(jax.jit, static_argnames=("steps", "batch", "optimizer", "output"))
 def _fit(key, params, state, first, distribution, importance, *, steps, batch, optimizer, output) -> Fit:
-    def batch_loss(params, x):
+    def batch_loss(params, t):
+        x = _inputs(jax.random.fold_in(key, t), params, distribution, batch)
         return jnp.mean(_losses(params, x, importance, output))
 
-    def step(carry, t):
-        params, state = jax.lax.optimization_barrier(carry)  # or a lone step is simplified with its start
-        x = _inputs(jax.random.fold_in(key, t), params, distribution, batch)
-        loss, gradient = jax.value_and_grad(batch_loss)(params, x)
+    def step(t, carry):
+        params, state, losses = carry
+        loss, gradient = jax.value_and_grad(batch_loss)(params, t)
         updates, state = optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, updates), state), loss
+        return optax.apply_updates(params, updates), state, losses.at[t - first].set(loss)
 
-    times = first + jnp.arange(steps, dtype=jnp.int32)
-    (params, state), losses = jax.lax.scan(step, (params, state), times)
-    return Fit(params, losses, state)
+    # Bounds the compiler cannot see: it unrolls a loop known to run once, and that rounds differently.
+    first = jax.lax.optimization_barrier(first)
+    losses = jnp.zeros(steps, params.b.dtype)
+    return Fit(*jax.lax.fori_loop(first, first + steps, step, (params, state, losses)))
 
 
 def _begin(params: Params, optimizer: optax.GradientTransformation, *, varied: Any) -> Fit:
@@ -156,7 +157,7 @@ def _begin(params: Params, optimizer: optax.GradientTransformation, *, varied: A
     mapped = reduce(jnp.logical_and, flags)
     state = (params, optimizer.init(params))  # type: ignore[arg-type]
     params, state = jax.tree.map(lambda a: jnp.where(mapped, a, a), state)
-    return Fit(params, jnp.zeros(0), state)
+    return Fit(params, state, jnp.zeros(0))
 
 
 @partial(jax.jit, static_argnames=("draws", "batch", "output"))

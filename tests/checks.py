@@ -7,11 +7,11 @@ from hypothesis import settings
 theorem = settings(derandomize=True, deadline=None, max_examples=30, database=None)
 """Put above `@given`: the same examples in every run, no time limit on those that compile."""
 
-EPS = float(jnp.finfo(float).eps)
+EPS = float(jnp.finfo(jnp.zeros(()).dtype).eps)
 """Rounding unit of the float type under test: 2e-16, or 1e-7 in the float32 run."""
 
 RTOL = max(1e-12, 64 * EPS)
-"""For identities: 1e-12 in float64; in float32 64 roundings, 8e-6, as the sums tested have at most tens of terms."""
+"""For identities: 1e-12 in float64, 64 roundings (8e-6) in float32: the sums tested have tens of terms."""
 
 
 def assert_matches_simulation(samples, theory):
@@ -21,7 +21,7 @@ def assert_matches_simulation(samples, theory):
     `1.02 theory`. Where theory is 0 no relative error exists: test a quantity that is not 0 instead.
 
     Args:
-        samples: shape `(draws, ...)`, real or complex; the real and imaginary parts of a complex one count apart.
+        samples: shape `(draws, ...)`, real or complex; real and imaginary parts count apart.
         theory: shape `(...)`.
 
     Raises:
@@ -43,7 +43,7 @@ def assert_matches_simulation(samples, theory):
 
 
 def assert_close(actual, expected, rtol=RTOL):
-    """`|actual - expected| <= rtol max |expected|`: relative to the largest entry, as cancellation leaves others."""
+    """`|actual - expected| <= rtol max |expected|`: relative to the largest entry, for cancellation."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
     np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * np.max(np.abs(expected), initial=0))

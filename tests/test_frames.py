@@ -1,4 +1,4 @@
-"""Constructions against their defining inner products; Welch's and the frame potential's bounds as properties."""
+"""Constructions against their defining inner products; the bounds as properties."""
 
 import math
 
@@ -30,7 +30,7 @@ tight = pytest.mark.parametrize("W", TIGHT.values(), ids=TIGHT.keys())
 
 
 def gaussian(seed, m, n):
-    return jax.random.normal(jax.random.key(seed), (m, n))
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(m, n)), float)
 
 
 def unit(W):
@@ -52,7 +52,7 @@ def test_polygon_neighbours_are_one_step_apart(k):
     W = np.asarray(frames.polygon(k))
     assert W.shape == (2, k)
     assert_close(W[:, 0], [1.0, 0.0])
-    assert_close(np.sum(W * np.roll(W, -1, axis=1), axis=0), np.full(k, math.cos(2 * math.pi / k)))
+    assert_close(oracles.gram(W), np.cos(2 * np.pi * np.subtract.outer(np.arange(k), np.arange(k)) / k))
     assert np.all(W[0] * np.roll(W[1], -1) > W[1] * np.roll(W[0], -1))  # anticlockwise
 
 
@@ -81,7 +81,7 @@ def test_square_antiprism_is_two_turned_squares():
 
 @pytest.mark.parametrize("h", [0.0, 0.3, math.sqrt(0.5), 1.0, 2.0])
 def test_square_antiprism_dimensionality_at_any_height(h):
-    # By hand: M = W W^T = diag(4, 4, 8 h^2) for circumradius 1, |W_i|^2 = 1 + h^2, D = |W_i|^4 / (W_i^T M W_i).
+    # By hand, circumradius 1: M = W W^T = diag(4, 4, 8 h^2), |W_i|^2 = 1 + h^2, D = |W_i|^4 / (W_i^T M W_i).
     D = (1 + h**2) ** 2 / (4 + 8 * h**4)
     assert_close(oracles.feature_dimensionality(frames.square_antiprism(h)), np.full(8, D))
     assert D == pytest.approx(3 / 8) if h == math.sqrt(0.5) else D < 0.99 * 3 / 8
