@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 X64 = os.environ.get("SUPERPOSE_TEST_X64", "1") != "0"
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-install_import_hook("superpose", "beartype.beartype").install()
+install_import_hook("superpose", "beartype.beartype")
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_a_theory_of_zero_is_under_powered():
 
 
 def test_draws_that_cannot_tell_two_percent_are_under_powered():
-    # At 8 sem = 2 %, a mean 4 sem above the theory is within 5 sem of 1.02 theory as well. Two values, `sd` to
+    # At 8 sem = 2 %, a mean 4 sem above the theory is within 5 sem of 1.02 theory too. Two values, `sd` to
     # either side of the mean: n = (400 sd / mean)^2 passes the first gate just so.
     n, theory = 40_000, 1.0
     sd = 0.0025 * np.sqrt(n) * 0.999

@@ -136,7 +136,7 @@ def test_a_short_column_alone_in_its_dimension_keeps_its_digits():
     short = (10 * EPS) ** 0.5  # W W^T, which is lost at eps / short^2, would be 10 % off
     W = rotation(3, 4) @ frames.direct_sum(gaussian(3, 3, 7), jnp.array([[short]]))
     D = feature_dimensionality(W)
-    # The rotation rounds the other columns to eps: overlaps of eps / short with this one, which enter squared,
+    # The rotation rounds the other columns to eps: overlaps of eps / short with this one, entering squared,
     # as eps / 10.
     np.testing.assert_allclose(D[-1], 1.0, rtol=RTOL)
 
