@@ -56,7 +56,8 @@ def output_losses(params: Params, distribution: features.Distribution, *, nodes:
     """`E (x_i - r(y_i))^2` of each output, shape `(n,)`: `relu_output` before importances; see there."""
     _check(params, nodes)
     features.check(distribution, n=params.b.shape[0])
-    return _output_losses(params, distribution, nodes)
+    law_values, law_tree = jax.tree.flatten(distribution)
+    return _output_losses(params.W, params.b, law_values, law_tree, nodes)
 
 
 def error_bound(
@@ -129,24 +130,25 @@ def _check(params: Params, nodes: int) -> None:
         raise ValueError(f"nodes = {nodes}: needs a positive multiple of {BLOCK}")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _output_losses(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> Float[Array, " n"]:
+    """`output_losses`; plain arrays, as what `custom_vjp` passes to `_forward` would not do for fields of `Params`."""
+    params, distribution = Params(W=W, b=b), jax.tree.unflatten(law_tree, law_values)
     exact, sets = _exact(params, distribution)
+    gram = W.T @ W
     if exact is not None:
-        return exact(params.W.T @ params.W, params.b)
-    law, gram = features.magnitude(distribution), params.W.T @ params.W
-    span = cosine_series.interval(sets, law, gram, params.b, nodes=nodes)
-    series = cosine_series.node_values(sets, law, gram, params.b, span, nodes=nodes).sum(0)
-    return _closed_part(sets, law, span, gram, params.b) + series
+        return exact(gram, b)
+    law = features.magnitude(distribution)
+    span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
+    series = cosine_series.node_values(sets, law, gram, b, span, nodes=nodes).sum(0)
+    return _closed_part(sets, law, span, gram, b) + series
 
 
-def _forward(params: Any, distribution: Any, nodes: int) -> tuple[Array, tuple]:
+def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, tuple]:
     """Losses, and the slopes of each in g_ij and b_i, in one pass."""
-    if any(leaf.perturbed for leaf in jax.tree.leaves(distribution, is_leaf=lambda x: hasattr(x, "perturbed"))):
+    if any(x.perturbed for x in law_values):
         raise ValueError("distribution: relu_output has no derivative in it; use stop_gradient or finite differences")
-    params, distribution = (
-        jax.tree.map(lambda x: x.value, tree, is_leaf=lambda x: hasattr(x, "value")) for tree in (params, distribution)
-    )
+    params, distribution = Params(W=W.value, b=b.value), jax.tree.unflatten(law_tree, [x.value for x in law_values])
     gram, b = params.W.T @ params.W, params.b
     exact, sets = _exact(params, distribution)
     if exact is None:
@@ -161,10 +163,10 @@ def _forward(params: Any, distribution: Any, nodes: int) -> tuple[Array, tuple]:
     return closed + series, (params.W, by_gram + closed_by_gram, by_bias + closed_by_bias)
 
 
-def _backward(nodes: int, residuals: tuple, cotangent: Array) -> tuple[Params, None]:  # noqa: ARG001
+def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001
     W, by_gram, by_bias = residuals
     weighted = cotangent[:, None] * by_gram
-    return Params(W=W @ (weighted + weighted.T), b=cotangent * by_bias), None
+    return W @ (weighted + weighted.T), cotangent * by_bias, None
 
 
 _output_losses.defvjp(_forward, _backward, symbolic_zeros=True)

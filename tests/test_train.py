@@ -209,6 +209,13 @@ def test_static_mistakes_of_fit(key, wrong, says):
         train.fit(key, random_params(key), **({"distribution": UNIFORM, "steps": 1} | wrong))
 
 
+def test_going_on_needs_the_number_of_steps_done(key):
+    start = random_params(key)
+    run = train.Fit(start, train.ADAM.init(start), jnp.zeros(5))
+    with pytest.raises(ValueError, match="done = None: needs the number of steps already taken"):
+        train.fit(key, run, UNIFORM, steps=1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

@@ -8,7 +8,6 @@ from superpose.phase.boundary import tricritical_points as tricritical_points
 from superpose.phase.candidates import Candidate as Candidate
 from superpose.phase.candidates import candidate_losses as candidate_losses
 from superpose.phase.candidates import candidates as candidates
-from superpose.phase.diagram import Diagram as Diagram
 from superpose.phase.diagram import axes as axes
 from superpose.phase.diagram import solve_row as solve_row
 from superpose.phase.labels import IGNORED as IGNORED
@@ -19,3 +18,4 @@ from superpose.phase.labels import label as label
 from superpose.phase.scores import agreement as agreement
 from superpose.phase.scores import boundary_offset as boundary_offset
 from superpose.phase.scores import largest_gap as largest_gap
+from superpose.settings import Diagram as Diagram

@@ -5,13 +5,17 @@ from jaxtyping import Float
 from plotly import graph_objects as go
 from plotly.colors import sample_colorscale
 
-from superpose.plot.template import BLUE, GREY, SEQUENTIAL, TEMPLATE
+from superpose.plot.template import BLUE, COLOUR_BAR, GREY, SEQUENTIAL, SQUARE, TEMPLATE
 
-LABEL_GAP, LABEL_SIZE = 0.09, 0.12  # from an arrow's tip to its label, and a label's size, as parts of the axis
+GAP, ROOM, SHORT = 0.09, 0.13, 0.06  # tip to label, label to label, no arrow: as parts of half an axis
 
 
-def features_in_plane(W: Float[np.ndarray, "m n"], importance: Float[np.ndarray, " k"] | None = None) -> go.Figure:
-    """One arrow `W_i` a feature from the origin, numbered, beside the unit circle, on equal axes.
+def features_in_plane(
+    W: Float[np.ndarray, "m n"], importance: Float[np.ndarray, " k"] | None = None
+) -> go.Figure:
+    """One numbered arrow `W_i` a feature from the origin, and the unit circle, on equal axes.
+
+    Columns too short for an arrow are dots, and a line of text names them. Darker means more important.
 
     Args:
         W: shape `(2, n)`; column i is the direction of feature i.
@@ -25,17 +29,16 @@ def features_in_plane(W: Float[np.ndarray, "m n"], importance: Float[np.ndarray,
     if m != 2:
         raise ValueError(f"W has m = {m} rows (hidden dimensions): a plane needs m = 2")
     if importance is not None and np.shape(importance) != (n,):
-        raise ValueError(f"importance has shape {np.shape(importance)}: needs ({n},), one for each column of W")
+        raise ValueError(f"importance has shape {np.shape(importance)}: needs ({n},), one a column of W")
     half = 1.25 * max(1.0, float(np.linalg.norm(W, axis=0).max(initial=0)))
+    short = np.linalg.norm(W, axis=0) < SHORT * half
     figure = go.Figure(_unit_circle())
-    figure.add_traces([_arrow(W[:, i], i, hover, colour) for i, (hover, colour) in enumerate(_look(n, importance))])
-    figure.add_trace(_labels(W, half))
+    for i, (hover, colour) in enumerate(_look(n, importance)):
+        figure.add_trace(_arrow(W[:, i], i, hover, colour, short=bool(short[i])))
+    figure.add_trace(_labels(W, np.flatnonzero(~short), half))
     if importance is not None:
         figure.add_trace(_colour_bar(np.asarray(importance)))
-    figure.update_layout(template=TEMPLATE, showlegend=False)
-    figure.update_xaxes(title_text="hidden dimension 0", range=[-half, half], constrain="domain")
-    figure.update_yaxes(title_text="hidden dimension 1", range=[-half, half], constrain="domain", scaleanchor="x")
-    return figure
+    return _frame(figure, half, np.flatnonzero(short))
 
 
 def _look(n: int, importance: np.ndarray | None) -> list[tuple[str, str]]:
@@ -44,33 +47,33 @@ def _look(n: int, importance: np.ndarray | None) -> list[tuple[str, str]]:
         return [("", BLUE)] * n
     low, high = np.min(importance), np.max(importance)
     scaled = (np.asarray(importance) - low) / (high - low) if high > low else np.ones(n)
-    colours = sample_colorscale(SEQUENTIAL, [0.9 * float(s) for s in scaled])
-    return [(f"<br>importance {value:.4g}", colour) for value, colour in zip(importance, colours, strict=True)]
+    colours = sample_colorscale(SEQUENTIAL, [0.9 * (1 - float(s)) for s in scaled])
+    return [(f"<br>importance {v:.4g}", str(c)) for v, c in zip(importance, colours, strict=True)]
 
 
 def _unit_circle() -> go.Scatter:
     angle = np.linspace(0, 2 * np.pi, 181)
     line = {"color": GREY, "width": 1, "dash": "dot"}
-    return go.Scatter(x=np.cos(angle), y=np.sin(angle), mode="lines", line=line, name="unit circle", hoverinfo="skip")
+    x, y = np.cos(angle), np.sin(angle)
+    return go.Scatter(x=x, y=y, mode="lines", line=line, name="unit circle", hoverinfo="skip")
 
 
-def _arrow(w: np.ndarray, i: int, hover: str, colour: str) -> go.Scatter:
-    """From the origin to w, its head turned along it."""
-    marker = {"symbol": "arrow", "angleref": "previous", "size": [0, 13], "color": colour, "opacity": 1}
+def _arrow(w: np.ndarray, i: int, hover: str, colour: str, *, short: bool) -> go.Scatter:
+    """From the origin to w, its head turned along it; a dot if too short for a head."""
+    head = {"symbol": "circle", "size": [0, 6]} if short else {"symbol": "arrow", "size": [0, 13]}
+    marker = {**head, "angleref": "previous", "color": colour, "opacity": 1, "line": {"width": 0}}
     text = f"feature {i}<br>W = ({w[0]:.4g}, {w[1]:.4g})<br>|W| = {np.hypot(*w):.4g}{hover}<extra></extra>"
-    line = {"color": colour, "width": 2.5}
-    return go.Scatter(
-        x=[0, w[0]], y=[0, w[1]], mode="lines+markers", line=line, marker=marker, name=f"feature {i}", hovertemplate=text
-    )
+    look = {"mode": "lines+markers", "line": {"color": colour, "width": 2.5}, "marker": marker}
+    return go.Scatter(x=[0, w[0]], y=[0, w[1]], name=f"feature {i}", hovertemplate=text, **look)
 
 
-def _labels(W: np.ndarray, half: float) -> go.Scatter:
+def _labels(W: np.ndarray, which: np.ndarray, half: float) -> go.Scatter:
     """Feature numbers a little beyond the tips; numbers that would overlap share one label."""
     length = np.linalg.norm(W, axis=0)
-    place = W + LABEL_GAP * half * W / np.where(length > 0, length, 1)
+    place = W * (1 + GAP * half / np.where(length > 0, length, 1))
     groups: list[list[int]] = []
-    for i in np.argsort(-length, kind="stable"):
-        near = (g for g in groups if np.linalg.norm(place[:, g[0]] - place[:, i]) < LABEL_SIZE * half)
+    for i in which[np.argsort(-length[which], kind="stable")]:
+        near = (g for g in groups if np.linalg.norm(place[:, g[0]] - place[:, i]) < ROOM * half)
         found = next(near, None)
         if found is None:
             groups.append([int(i)])
@@ -78,13 +81,30 @@ def _labels(W: np.ndarray, half: float) -> go.Scatter:
             found.append(int(i))
     x, y = place[:, [g[0] for g in groups]]
     text = [", ".join(map(str, sorted(g))) for g in groups]
-    return go.Scatter(x=x, y=y, mode="text", text=text, textfont={"size": 14}, name="labels", hoverinfo="skip")
+    return go.Scatter(
+        x=x, y=y, mode="text", text=text, textfont={"size": 14}, name="labels", hoverinfo="skip"
+    )
 
 
 def _colour_bar(importance: np.ndarray) -> go.Scatter:
     """An unseen point that brings the scale of `_look`."""
     low, high = float(importance.min()), float(importance.max())
-    bar = {"title": {"text": "importance", "side": "right"}, "thickness": 14, "outlinewidth": 0}
-    scale = [[t, c] for t, c in zip([0, 0.5, 1], sample_colorscale(SEQUENTIAL, [0, 0.45, 0.9]), strict=True)]
-    marker = {"color": [low], "cmin": low, "cmax": high, "colorscale": scale, "colorbar": bar, "showscale": high > low}
+    bar = {**COLOUR_BAR, "title": {"text": "importance", "side": "right", "font": {"size": 14}}}
+    t = np.linspace(0, 1, 11)
+    colours = sample_colorscale(SEQUENTIAL, list(0.9 * (1 - t)))
+    marker = {"color": [low], "cmin": low, "cmax": high, "colorbar": bar, "showscale": high > low}
+    marker["colorscale"] = [[float(s), c] for s, c in zip(t, colours, strict=True)]
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="importance", hoverinfo="skip")
+
+
+def _frame(figure: go.Figure, half: float, short: np.ndarray) -> go.Figure:
+    """Equal axes, and a line that names the columns without an arrow."""
+    figure.update_layout(SQUARE, template=TEMPLATE, showlegend=False)
+    equal = {"range": [-half, half], "constrain": "domain"}
+    figure.update_xaxes(equal, title_text="hidden dimension 0")
+    figure.update_yaxes(equal, title_text="hidden dimension 1", scaleanchor="x")
+    if len(short):
+        names = ", ".join(map(str, short[:8])) + (f", … ({len(short)})" if len(short) > 8 else "")
+        at = {"x": -0.97 * half, "y": -0.97 * half, "xanchor": "left", "yanchor": "bottom"}
+        figure.add_annotation(at, text=f"near 0: {names}", showarrow=False, font={"size": 12})
+    return figure

@@ -1,7 +1,7 @@
 """The look that all figures share: one plotly template and its colours.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; the sequential scale, cividis, grows in lightness as
-well. Text is Unicode (p, WᵀW, D*), never LaTeX, which would need MathJax from the network.
+Colours are Okabe and Ito's, told apart by colour-blind readers; the sequential scale, cividis, grows in
+lightness as well. Text is Unicode (p, WᵀW, D*), never LaTeX, which would need MathJax from the network.
 
 Reference: Okabe and Ito 2008, "Color Universal Design".
 """
@@ -10,9 +10,11 @@ from plotly import graph_objects as go
 
 BLACK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
 BLUE, SKY, VERMILION, ORANGE = "#0072B2", "#56B4E9", "#D55E00", "#F0B54A"
-GREEN, PURPLE, YELLOW = "#009E73", "#CC79A7", "#F0E442"
+GREEN, PURPLE = "#009E73", "#CC79A7"
 SEQUENTIAL = "Cividis"
 DIVERGING = [[0, BLUE], [0.25, "#8DBBDB"], [0.5, "#FFFFFF"], [0.75, "#F0B48C"], [1, VERMILION]]
+SQUARE = {"width": 540, "height": 450}  # a figure of equal axes would leave a wide page empty
+COLOUR_BAR = {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "title": {"font": {"size": 14}}}
 
 _AXIS = {
     "showline": True,
@@ -39,7 +41,8 @@ _LEGEND = {
 
 TEMPLATE = go.layout.Template(
     layout={
-        "font": {"family": "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif", "size": 13, "color": BLACK},
+        "font": {"family": "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif", "size": 13},
+        "font_color": BLACK,
         "colorway": [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK],
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
@@ -47,7 +50,7 @@ TEMPLATE = go.layout.Template(
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "legend": _LEGEND,
-        "coloraxis": {"colorbar": {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "title": {"side": "right"}}},
+        "coloraxis": {"colorbar": COLOUR_BAR},
         "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"size": 12, "color": BLACK}},
     }
 )

@@ -1,0 +1,60 @@
+"""What a run can be told, as plain frozen dataclasses: checked when made, and quick to import."""
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A phase diagram of n features in m dimensions; the last feature's importance varies, the others have 1.
+
+    Args:
+        n: features.
+        m: hidden dimensions, at most n.
+        densities: grid points from density `density_max` down to `density_min`, evenly in log density.
+        importances: grid points from `importance_min` to `importance_max`, evenly in log importance.
+        restarts: random starts a cell.
+        density_min: smallest density, in (0, 1].
+        density_max: largest density, in (0, 1].
+        importance_min: smallest importance of the last feature, above 0.
+        importance_max: largest importance of the last feature.
+        nodes: terms of the cosine series, a multiple of 8; not used up to n = 3, where the loss is a closed form.
+        steps: quasi-Newton steps a start may take.
+        tolerance: squared length below which a column or an overlap counts as nothing in labels, in (0, 1).
+        seed: of the random starts.
+    """
+
+    n: int = 2
+    m: int = 1
+    densities: int = 50
+    importances: int = 50
+    restarts: int = 10
+    density_min: float = 0.01
+    density_max: float = 1.0
+    importance_min: float = 0.1
+    importance_max: float = 10.0
+    nodes: int = 64
+    steps: int = 500
+    tolerance: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the first setting that is out of range."""
+        for name in ("n", "m", "densities", "importances", "restarts", "steps"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _require("m", self.m, self.m <= self.n, f"at most n = {self.n}")
+        _require("density_min", self.density_min, 0 < self.density_min <= 1, "a density in (0, 1]")
+        upper = f"a density in [{self.density_min}, 1]"
+        _require("density_max", self.density_max, self.density_min <= self.density_max <= 1, upper)
+        finite = 0 < self.importance_min < inf
+        _require("importance_min", self.importance_min, finite, "a positive importance")
+        above = self.importance_min <= self.importance_max < inf
+        _require("importance_max", self.importance_max, above, f"at least importance_min = {self.importance_min}")
+        _require("nodes", self.nodes, self.nodes >= 8 and self.nodes % 8 == 0, "a positive multiple of 8")
+        _require("tolerance", self.tolerance, 0 < self.tolerance < 1, "a number in (0, 1)")
+        _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
+
+
+def _require(name: str, value: float, holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} = {value}: needs {what}")

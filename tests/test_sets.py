@@ -1,0 +1,109 @@
+"""Sets of features: their characteristic functions, and the split of a product by how many sets are active."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import EPS, assert_close, theorem
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superpose import features, sets
+from superpose.magnitudes import UNIFORM
+
+SETS = (0, 1, 0, 2, 1, 1)
+DISTRIBUTIONS = {
+    "independent": features.SparseUniform(jnp.array([0.1, 0.2, 0.9, 1.0, 0.5, 0.01])),
+    "together": features.Together(features.SparseUniform(jnp.array([0.2, 0.7, 1.0])), SETS),
+    "exclusive": features.Exclusive(features.SparseUniform(jnp.array([0.5, 0.2, 0.5, 1.0, 0.3, 0.1])), SETS),
+}
+
+
+def described(kind):
+    return sets.sets_of(DISTRIBUTIONS[kind], n=6, dtype=jnp.zeros(()).dtype)
+
+
+def expanded(idle, active):
+    """Term by term: the share of each number of active sets."""
+    shares = np.zeros(len(idle) + 1, np.asarray(active).dtype)
+    for on in itertools.product([False, True], repeat=len(idle)):
+        shares[sum(on)] += np.prod([a if x else i for x, i, a in zip(on, idle, active, strict=True)])
+    return shares
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11])
+def test_product_is_the_expanded_polynomial(count):
+    rng = np.random.default_rng(count)
+    idle, active = rng.random(count), rng.standard_normal((count, 3)) + 1j * rng.standard_normal((count, 3))
+    one, rest = sets.product(jnp.asarray(idle), jnp.asarray(active))
+    shares = np.stack([expanded(idle, column) for column in active.T])
+    assert one.shape == rest.shape == (3,)
+    assert_close(one, shares[:, 1], rtol=64 * EPS)
+    if count > 1:
+        assert_close(rest, shares[:, 2:].sum(1), rtol=64 * EPS)
+    else:
+        assert np.all(np.asarray(rest) == 0)
+
+
+def test_product_keeps_the_digits_of_a_small_rest():
+    """Twenty sets, each active with probability 1e-6: `rest` is 190 pairs of 1e-12, which a difference would lose."""
+    p = jnp.full(20, 1e-6)
+    one, rest = sets.product(1 - p, p)
+    assert_close(one, 20e-6 * (1 - 1e-6) ** 19, rtol=64 * EPS)
+    exact = 190e-12 * (1 - 1e-6) ** 18 + 1140e-18
+    assert_close(rest, exact, rtol=64 * EPS)
+
+
+@theorem
+@given(st.lists(st.sampled_from([0.0, 1.0, 0.5, 1e-3]), min_size=1, max_size=12))
+def test_probabilities_of_one_and_more_add_up(p):
+    p = np.array(p)
+    one, rest = sets.product(jnp.asarray(1 - p), jnp.asarray(p))
+    np.testing.assert_allclose(np.prod(1 - p) + one + rest, 1, rtol=64 * EPS)
+
+
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+def test_the_sets_say_who_is_idle(kind):
+    found = described(kind)
+    idle = {
+        "independent": [0.9, 0.8, 0.1, 0.0, 0.5, 0.99],
+        "together": [0.8, 0.3, 0.0],
+        "exclusive": [0.0, 0.4, 0.0],
+    }[kind]
+    # 1 - sum p of an exclusive set is 0 up to rounding where its densities add up to 1.
+    np.testing.assert_allclose(np.asarray(found.idle), idle, rtol=0, atol=4 * EPS)
+    others = [np.prod(np.delete(np.asarray(found.idle), s)) for s in range(len(idle))]
+    np.testing.assert_allclose(np.asarray(found.others_idle), others, rtol=0, atol=4 * EPS)
+    assert found.kind == kind
+    assert found.removed == (0 if kind == "together" else 1)
+    assert found.alone == (kind == "independent")
+    expected = range(6) if kind == "independent" else SETS
+    assert found.number.tolist() == list(expected)
+    for i, row in enumerate(found.members.tolist()):
+        assert row[0] == i
+        assert sorted(j for j in row if j < 6) == [j for j in range(6) if expected[j] == expected[i]]
+
+
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+def test_active_parts_multiply_to_the_characteristic_function(kind):
+    t = jnp.array([0.3, -2.0, 1.1, 0.0, 5.0, -0.7])
+    found, (psi,) = described(kind), UNIFORM.derivatives(t, 0)
+    active = sets.active_part(found, psi)
+    expected = features.characteristic_function(DISTRIBUTIONS[kind], t)
+    assert_close(jnp.prod(found.idle + active), expected, rtol=64 * EPS)
+
+
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+def test_active_slope_is_the_derivative_of_the_active_part(kind):
+    t, found = jnp.array([0.3, -2.0, 1.1, 0.0, 5.0, -0.7]), described(kind)
+
+    def parts(t):
+        active = sets.active_part(found, UNIFORM.derivatives(t, 0)[0])
+        return active.real, active.imag
+
+    slopes = [np.asarray(x) for x in jax.jacfwd(parts)(t)]  # (S, n): 0 outside a feature's own set
+    own = found.number, np.arange(6)
+    psi, dpsi = UNIFORM.derivatives(t, 1)
+    assert_close(sets.active_slope(found, psi, dpsi), slopes[0][own] + 1j * slopes[1][own], rtol=64 * EPS)
