@@ -35,9 +35,7 @@ MOST_SUMMED = 32
 def initial_weights(instances, n, m, seed):
     """Xavier normal, model by model, `(instances, n, m)`: of the stack, `instances` would count as a fan."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack(
-        [torch.nn.init.xavier_normal_(torch.empty(n, m), generator=generator) for _ in range(instances)]
-    )
+    return torch.stack([torch.nn.init.xavier_normal_(torch.empty(n, m), generator=generator) for _ in range(instances)])
 
 
 class Plain:
@@ -110,9 +108,7 @@ class Best:
         u = hashed_uniform(draws, self.uniform.shape) if self.hashed else draws
         x = torch.where(u <= self.density, u / self.density, 0.0)  # u / p is uniform again
         gradients = torch.func.grad(self.loss, argnums=(0, 1))(W, b, x)
-        for weight, gradient, first, second in zip(
-            (W, b), gradients, moments[::2], moments[1::2], strict=True
-        ):
+        for weight, gradient, first, second in zip((W, b), gradients, moments[::2], moments[1::2], strict=True):
             first.lerp_(gradient, 1 - BETA1)
             second.mul_(BETA2).add_((1 - BETA2) * gradient**2)
             scale = (second * corrections[1]).sqrt() + EPSILON

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +22,11 @@ PUBLISHED = ((2, 1), (3, 2))
 class Phase:
     """Exact phase diagrams: is a feature ignored, stored on its own, or in superposition?
 
-    Without --n and --m, both published diagrams: n=2, m=1 and n=3, m=2. Writes phase.nc, phase.html and summary.json. Stop it
-    at any time; the same command goes on.
+    Without --n and --m, both published diagrams: n=2, m=1 and n=3, m=2. Writes phase.nc, phase.html and summary.json. Stop
+    it at any time; the same command goes on.
     """
 
-    diagram: Annotated[Diagram, tyro.conf.arg(name="")] = Diagram()
+    diagram: Annotated[Diagram, tyro.conf.arg(name="")] = field(default_factory=Diagram)
     """settings of the diagram"""
     out: Path = Path("results/phase")
     """folder for the results; two diagrams get a folder each in it"""
@@ -40,7 +40,9 @@ def main() -> None:
     """Run the command; one line and exit code 2 for a wrong argument, 1 for anything else that a user can cause."""
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {"phase": Phase}, prog="superpose", description="The mathematics of superposition, computed exactly."
+            {"phase": Phase},
+            prog="superpose",
+            description="The mathematics of superposition, computed exactly.",
         )
         given = {argument.split("=")[0] for argument in sys.argv[2:]}
         sys.exit(phase(command, published=not given & {"--n", "--m"}))
@@ -121,14 +123,19 @@ def _write_json(path: Path, content: Any) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(clean, indent=2) + "\n"))
 
 
-class _progress:  # noqa: N801
+class _progress:
     """A bar over rows on standard error, drawn only where somebody looks."""
 
     def __init__(self, diagram: Diagram):
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+        columns = (
+            *Progress.get_default_columns()[:2],
+            MofNCompleteColumn(),
+            TextColumn("rows"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self.task = self.bar.add_task(f"n={diagram.n}, m={diagram.m}", total=diagram.densities)
 
@@ -167,8 +174,14 @@ def _lines(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     if "agreement_with_published" in numbers:
         lines += [
             ("cells that agree with published theory", f"{numbers['agreement_with_published']:.2%}"),
-            ("boundary against published theory", f"{numbers['boundary_offset_decades']:.4f} decades off on average"),
-            ("published candidates cost up to", f"{numbers['largest_gap_of_candidates']:.1%} more than the minimum"),
+            (
+                "boundary against published theory",
+                f"{numbers['boundary_offset_decades']:.4f} decades off on average",
+            ),
+            (
+                "published candidates cost up to",
+                f"{numbers['largest_gap_of_candidates']:.1%} more than the minimum",
+            ),
             ("cells above a fixed candidate", str(numbers["cells_above_a_candidate"])),
         ]
     if "diagram_offset_from_exact_decades" in numbers:
@@ -182,7 +195,11 @@ def _boundary_table(boundary: dict[str, list[float]], order: Any) -> Any:
 
     table = Table(title="importance at which the last feature stops being ignored")
     names = [name for name in ("in_diagram", "exact", "published") if name in boundary]
-    for name in ("density", *(name.replace("_", " ") for name in names), *(["transition"] if "exact" in names else [])):
+    for name in (
+        "density",
+        *(name.replace("_", " ") for name in names),
+        *(["transition"] if "exact" in names else []),
+    ):
         table.add_column(name, justify="right")
     count = len(boundary["density"])
     for k in sorted({round(j * (count - 1) / 7) for j in range(8)}):
@@ -203,6 +220,11 @@ def _check_table(cells: list[dict[str, float]]) -> Any:
     for name in ("density", "importance", "minimum", "trained", "standard error", "above by"):
         table.add_column(name, justify="right")
     for c in cells:
-        numbers = (f"{c['density']:.4f}", f"{c['importance']:.4f}", f"{c['minimum']:.6e}", f"{c['trained']:.6e}")
+        numbers = (
+            f"{c['density']:.4f}",
+            f"{c['importance']:.4f}",
+            f"{c['minimum']:.6e}",
+            f"{c['trained']:.6e}",
+        )
         table.add_row(*numbers, f"{c['sem']:.1e}", f"{c['excess']:+.2%}")
     return table

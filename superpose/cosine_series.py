@@ -79,7 +79,7 @@ def _set_extremes(sets: Sets, x: Square) -> Array:
 
 
 def _bennett(variance: Rows, excess: Rows, level: float) -> Rows:
-    """t with `variance / excess^2 h(excess t / variance) >= level`, at most slightly larger than need be."""
+    """T with `variance / excess^2 h(excess t / variance) >= level`, at most slightly larger than need be."""
     tiny = jnp.finfo(variance.dtype).tiny ** 0.25
     excess, variance = jnp.maximum(excess, tiny), jnp.maximum(variance, tiny**2)
     target = level * excess**2 / variance
@@ -92,7 +92,12 @@ def _bennett(variance: Rows, excess: Rows, level: float) -> Rows:
 def parabola(span: Interval) -> tuple[Rows, Rows, Rows, Rows]:
     """Of `r^2` and of `r`: the factor of the parabola `(y - a)^2`, and F_0 of what is left; shapes `(n,)`."""
     length, c = span.c - span.a, span.c
-    return c / length, c**3 / (3 * length) - c * length / 3, 1 / (2 * length), c**2 / (2 * length) - length / 6
+    return (
+        c / length,
+        c**3 / (3 * length) - c * length / 3,
+        1 / (2 * length),
+        c**2 / (2 * length) - length / 6,
+    )
 
 
 def _first_pass(sets: Sets, law: Magnitude, gram: Square, theta: Rows, phases: list[Rows], blocks: int) -> tuple:
@@ -106,9 +111,10 @@ def _first_pass(sets: Sets, law: Magnitude, gram: Square, theta: Rows, phases: l
     ladders += [powers(phase) for phase in phases]
 
     def step(states: list, _: None) -> tuple[list, tuple]:
-        states, values = zip(*(rung.step(state) for rung, state in zip(ladders, states, strict=True)), strict=True)
+        moved = [rung.step(state) for rung, state in zip(ladders, states, strict=True)]
+        values = [value for _, value in moved]
         one, rest = product(sets.idle, active_part(sets, values[0][0]))
-        return list(states), (one, rest, values[1], [v[0] for v in values[2:]])
+        return [state for state, _ in moved], (one, rest, values[1], [v[0] for v in values[2:]])
 
     return jax.lax.scan(step, [rung.start for rung in ladders], None, length=blocks)[1]
 
@@ -128,7 +134,7 @@ def _own(sets: Sets, psi: list[Array]) -> Own:
     chi, bend = (scaled(p, times_i_power(x, -1)) for x in members[0][1:])
     if sets.kind != "together":
         densities = jnp.append(sets.density, 0)[sets.members]
-        active = sum(scaled(densities[None, :, k, None], m[0]) for k, m in enumerate(members))
+        active = sum((scaled(densities[None, :, k, None], m[0]) for k, m in enumerate(members)), jnp.zeros_like(chi))
         return Own(active, chi, [bend] + [jnp.zeros_like(bend)] * (len(members) - 1))
     others = jnp.ones_like(chi)
     for mate in members[1:]:
@@ -183,14 +189,12 @@ def _terms(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *,
 
 
 def _quotient(x: Array, y: Array) -> Array:
-    """x / y, and 0 where y = 0."""
+    """X / y, and 0 where y = 0."""
     tiny = jnp.finfo(y.real.dtype).tiny
     return scaled(1 / (y.real**2 + y.imag**2 + tiny), x * jnp.conj(y))
 
 
-def node_values(
-    sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
-) -> Float[Array, "nodes n"]:
+def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> Float[Array, "nodes n"]:
     """What each node adds to each output's `E r^2 - 2 E[x_i r]`."""
     value = _terms(sets, law, gram, b, span, nodes=nodes).value
     return jnp.swapaxes(value, 1, 2).reshape(nodes, -1)

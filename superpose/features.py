@@ -141,7 +141,7 @@ def variance(distribution: Distribution, *, n: int) -> Float[Array, " n"]:
 
 
 def covariance(distribution: Distribution, *, n: int) -> Float[Array, "n n"]:
-    """`Cov(x_i, x_j)`, shape `(n, n)`: `(E u)^2 p (1 - p)` within a `Together` set, `-(E u)^2 p_i p_j` within an exclusive one."""
+    """`Cov(x_i, x_j)`, `(n, n)`: `(E u)^2 p (1 - p)` within a `Together` set, `-(E u)^2 p_i p_j` within an `Exclusive` one."""
     diagonal = jnp.diag(variance(distribution, n=n))
     if isinstance(distribution, Sparse):
         return diagonal

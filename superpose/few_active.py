@@ -60,9 +60,7 @@ def set_moments(sets: Sets, law: Magnitude, gram: Square) -> tuple[Array, Array]
     return first, second
 
 
-def moments(
-    sets: Sets, law: Magnitude, gram: Square, offset: Rows
-) -> tuple[Float[Array, ""], Rows, Rows, Rows]:
+def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Float[Array, ""], Rows, Rows, Rows]:
     """Polynomial moments over the inputs that `low_order` leaves.
 
     With Y = sum_j g_ij x_j, and everything restricted to more than `sets.removed` active sets:
@@ -133,7 +131,7 @@ def flat(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
     return total
 
 
-def _along(x: Rows, like: Array) -> Array:
+def _along(x: Array | float, like: Array) -> Array:
     return jnp.broadcast_to(x, like.shape)
 
 

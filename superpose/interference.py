@@ -91,9 +91,7 @@ def capacity_bound(W: Float[Array, "m n"]) -> Int[Array, ""]:
 
     Reference: Scherlis et al. 2022, section 2; Elhage et al. 2022, who observe it.
     """
-    R = jnp.linalg.qr(
-        W.T, mode="r"
-    )  # has the singular values of W, and jax's SVD of W itself would need (n, n)
+    R = jnp.linalg.qr(W.T, mode="r")  # has the singular values of W, and jax's SVD of W itself would need (n, n)
     return jnp.linalg.matrix_rank(R, rtol=max(W.shape) * float(jnp.finfo(W.dtype).eps))
 
 

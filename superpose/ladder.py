@@ -60,7 +60,7 @@ def ladder(law: Magnitude, theta: Float[Array, "..."], order: int) -> Ladder:
 
 
 def _nodes(first: Array, theta: Array) -> Array:
-    """k of the block's nodes, with leading axes to go along `theta[..., None]`."""
+    """K of the block's nodes, with leading axes to go along `theta[..., None]`."""
     return first + jnp.arange(1, BLOCK + 1, dtype=first.dtype).reshape((1,) * theta.ndim + (BLOCK,))
 
 
@@ -117,7 +117,7 @@ def _uniform(law: Magnitude, theta: Float[Array, "..."], order: int) -> Ladder: 
 
 
 def _tables(z: Array, psi: Values) -> tuple[list[list[Array]], Array]:
-    """`T_0 = psi S_r`, `T_1 = psi' S_r + i psi R_r`, `T_2 = psi'' S_r + 2i psi' R_r - psi Q_r` for r = 1 .. BLOCK; z^BLOCK."""
+    """`T_0 = psi S_r`, `T_1 = psi' S_r + i psi R_r`, `T_2 = psi'' S_r + 2i psi' R_r - psi Q_r`, r = 1 .. BLOCK; z^BLOCK."""
     power, s, r, q = jnp.ones_like(z), jnp.zeros_like(z), jnp.zeros_like(z), jnp.zeros_like(z)
     tables: list[list[Array]] = [[] for _ in psi]
     for k in range(BLOCK):

@@ -73,15 +73,17 @@ def _binary_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
 
 
 def _symmetric_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
-    """u = 2 v - 1 with v ~ U[0, 1], so `psi(t) = e^{-it} psi_v(2t)`; its derivatives by the product rule."""
+    """U = 2 v - 1 with v ~ U[0, 1], so `psi(t) = e^{-it} psi_v(2t)`; its derivatives by the product rule."""
     return shifted(_uniform_derivatives(2 * t, order), phase(-t))
 
 
-def shifted(
-    derivatives: list[Complex[Array, "..."]], rotation: Complex[Array, "..."]
-) -> list[Complex[Array, "..."]]:
+def shifted(derivatives: list[Complex[Array, "..."]], rotation: Complex[Array, "..."]) -> list[Complex[Array, "..."]]:
     """Derivatives in t of `e^{-it} psi_v(2t)`, from those of psi_v at 2t and from `rotation` = e^{-it}."""
-    from_parts = {0: [(1, 0)], 1: [(-1, 0), (2, 1)], 2: [(-1, 0), (-4, 1), (4, 2)]}  # (factor, derivative of psi_v)
+    from_parts = {
+        0: [(1, 0)],
+        1: [(-1, 0), (2, 1)],
+        2: [(-1, 0), (-4, 1), (4, 2)],
+    }  # (factor, derivative of psi_v)
     powers = {0: [0], 1: [1, 0], 2: [0, 1, 0]}  # of i
     return [
         rotation * sum(times_i_power(c * derivatives[e], k) for (c, e), k in zip(from_parts[d], powers[d], strict=True))
@@ -145,13 +147,13 @@ def _exponential_tail(b: Real, g: Real) -> tuple[Real, Real]:
 
 
 def _exponential_relu_square(b: Real, g: Real) -> Real:
-    """b + g u rises: `e^{-u0} (y0^2 + 2 y0 g + 2 g^2)` with `y0 = r(b)`; falls from b > 0: the whole less the tail."""
+    """B + g u rises: `e^{-u0} (y0^2 + 2 y0 g + 2 g^2)` with `y0 = r(b)`; falls from b > 0: the whole less the tail."""
     tail, _ = _exponential_tail(b, g)
     whole = b * b + 2 * b * g + 2 * g * g
     crosses = jnp.sign(b) * jnp.sign(g) < 0
     rising = jnp.where(crosses, tail * 2 * g * g, whole)
     falling = jnp.where(crosses, whole - tail * 2 * g * g, 0)
-    return jnp.where(g > 0, rising, jnp.where(g < 0, falling, _relu(b) ** 2))
+    return jnp.where(g > 0, rising, jnp.where(g < 0, falling, jnp.where(b > 0, whole, 0)))  # with its slope at g = 0
 
 
 def _exponential_relu_error(b: Real, g: Real) -> Real:
@@ -161,13 +163,11 @@ def _exponential_relu_error(b: Real, g: Real) -> Real:
     crosses = jnp.sign(b) * jnp.sign(g) < 0
     rising = jnp.where(crosses, beyond, whole)
     falling = jnp.where(crosses, whole - beyond, 0)
-    cross = jnp.where(g > 0, rising, jnp.where(g < 0, falling, _relu(b)))
+    cross = jnp.where(g > 0, rising, jnp.where(g < 0, falling, jnp.where(b > 0, whole, 0)))
     return 2 - 2 * cross + _exponential_relu_square(b, g)
 
 
-UNIFORM = Magnitude(
-    "uniform", (1 / 2, 1 / 3, 1 / 4), (0.0, 1.0), lambda q: q, _uniform_derivatives, *_flat_law(0.0)
-)
+UNIFORM = Magnitude("uniform", (1 / 2, 1 / 3, 1 / 4), (0.0, 1.0), lambda q: q, _uniform_derivatives, *_flat_law(0.0))
 """u ~ U[0, 1]; psi(t) = (e^{it} - 1) / (it)."""
 
 BINARY = Magnitude(

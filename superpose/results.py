@@ -71,7 +71,7 @@ def save_row(folder: Path, settings: Any, row: int, arrays: Mapping[str, np.ndar
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
 
     write_atomically(_row_path(folder, settings, row), write)
 

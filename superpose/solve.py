@@ -164,7 +164,10 @@ def _queue(value_and_grad: Callable, starts: Float[Array, "r d"], data: Any, *, 
         states = jax.vmap(lambda s, d: _advance(lambda t: value_and_grad(t, d), s))(states, mine)
         done = ~jax.vmap(unfinished)(states) & (number < count)
         where = jnp.where(done, number, count)
-        points, taken = points.at[where].set(states.theta, mode="drop"), taken.at[where].set(states.step, mode="drop")
+        points, taken = (
+            points.at[where].set(states.theta, mode="drop"),
+            taken.at[where].set(states.step, mode="drop"),
+        )
         number = jnp.where(done, following + jnp.cumsum(done) - 1, number)
         fresh = load(number)
         states = jax.tree.map(lambda a, b: jnp.where(done.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), fresh, states)
@@ -176,9 +179,7 @@ def _queue(value_and_grad: Callable, starts: Float[Array, "r d"], data: Any, *, 
     return carry[3], carry[4]
 
 
-def _acceptable(
-    old: Array, old_gradient: Array, value: Array, gradient: Array, predicted: Array
-) -> Bool[Array, ""]:
+def _acceptable(old: Array, old_gradient: Array, value: Array, gradient: Array, predicted: Array) -> Bool[Array, ""]:
     """Armijo's decrease; or, within rounding of the old value, a smaller gradient."""
     decrease = value <= old + SUFFICIENT * predicted
     level = value <= old + NOISE * jnp.abs(old)

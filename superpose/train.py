@@ -189,9 +189,7 @@ def _check(params: Params, distribution: features.Distribution, batch: int, outp
     features.check(distribution, n=params.b.shape[0])
 
 
-def _inputs(
-    key: Key[Array, ""], params: Params, distribution: features.Distribution, batch: int
-) -> Float[Array, "n batch"]:
+def _inputs(key: Key[Array, ""], params: Params, distribution: features.Distribution, batch: int) -> Float[Array, "n batch"]:
     """A batch of inputs, one a column.
 
     Independent features are one long input cut up: a single key, several times as fast as a key an input.
@@ -205,9 +203,7 @@ def _inputs(
     return x.astype(params.b.dtype)
 
 
-def _losses(
-    params: Params, x: Float[Array, "n batch"], importance: Importance, output: str
-) -> Float[Array, " batch"]:
+def _losses(params: Params, x: Float[Array, "n batch"], importance: Importance, output: str) -> Float[Array, " batch"]:
     """`toy_model.loss` of each column: with the batch last up to six times as fast as its `vmap`."""
     y = params.W.T @ (params.W @ x) + params.b[:, None]
     error = x - (jax.nn.relu(y) if output == "relu" else y)

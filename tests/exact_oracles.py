@@ -100,7 +100,7 @@ def _uniform(z):
 
 
 def _symmetric(z):
-    """u = 2v - 1: `E e^{zu} = e^{-z} E e^{2zv}`, `E u e^{zu} = e^{-z} E (2v - 1) e^{2zv}`."""
+    """U = 2v - 1: `E e^{zu} = e^{-z} E e^{2zv}`, `E u e^{zu} = e^{-z} E (2v - 1) e^{2zv}`."""
     psi, slope = _uniform(2 * z)
     return np.exp(-z) * psi, np.exp(-z) * (2 * slope - psi)
 
@@ -175,7 +175,7 @@ def _transform(row, s, i):
 
 
 def _saddle(row, b, law):
-    """al > 0 that minimises `ln M(al) + al b - 3 ln al`, on a grid."""
+    """Al > 0 that minimises `ln M(al) + al b - 3 ln al`, on a grid."""
     g, spread = row[0], max(np.abs(row[0]).max(), 1e-3)
     top = 0.9 / spread if law == "exponential" else min(500 / (np.abs(g).sum() + abs(b) + spread), 1000.0)
     grid = np.geomspace(1e-3 * top, top, 200)

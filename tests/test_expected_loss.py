@@ -10,6 +10,7 @@ import oracles
 import pytest
 from checks import EPS, assert_close, assert_matches_simulation
 from exact_oracles import bromwich_loss, corner_sums, uniform_losses
+from jax.flatten_util import ravel_pytree
 
 from superpose import cosine_series, expected_loss, features, few_active
 from superpose.sets import sets_of
@@ -49,9 +50,9 @@ def of_kind(law, density, kind):
 @partial(jax.jit, static_argnames="nodes")
 def uniform_outputs(W, b, p, nodes):
     """Each output's loss, for a leading axis of models."""
-    return jax.vmap(
-        lambda W, b, p: expected_loss.output_losses(Params(W=W, b=b), features.SparseUniform(p), nodes=nodes)
-    )(W, b, p)
+    return jax.vmap(lambda W, b, p: expected_loss.output_losses(Params(W=W, b=b), features.SparseUniform(p), nodes=nodes))(
+        W, b, p
+    )
 
 
 @partial(jax.jit, static_argnames="nodes")
@@ -147,9 +148,7 @@ def test_an_ignored_feature_costs_no_accuracy(bias):
     params = params.replace(W=params.W.at[:, 0].set(0))
     p, positive = 0.3, max(bias, 0)
     found, slope = jax.jit(
-        jax.value_and_grad(
-            lambda params: expected_loss.output_losses(params, features.SparseUniform(p), nodes=64)[0]
-        )
+        jax.value_and_grad(lambda params: expected_loss.output_losses(params, features.SparseUniform(p), nodes=64)[0])
     )(params)
     assert_close(found, p / 3 - p * positive + positive**2, rtol=1e-12)
     if bias:
@@ -249,12 +248,10 @@ def test_sets_of_one_are_independent(law, coupled):
 
 
 def big_model(n):
-    """n random columns of norm about 1 in n/5 dimensions."""
+    """N random columns of norm about 1 in n/5 dimensions."""
     rng = np.random.default_rng(n)
     m = n // 5
-    return Params(
-        W=jnp.asarray(rng.standard_normal((m, n)) / np.sqrt(m)), b=jnp.asarray(rng.uniform(-0.3, 0.3, n))
-    )
+    return Params(W=jnp.asarray(rng.standard_normal((m, n)) / np.sqrt(m)), b=jnp.asarray(rng.uniform(-0.3, 0.3, n)))
 
 
 LARGE = [(n, p) for n in (50, 200) for p in (0.01, 0.1, 0.5, 0.9)] + [
@@ -306,24 +303,33 @@ def test_error_bound_is_zero_for_closed_forms():
 def test_gradient_agrees_with_finite_differences(n):
     params, distribution, importance = make_params(n=n), features.SparseUniform(0.3), jnp.linspace(1, 0.5, n)
     _, gradient = value_and_gradient(params, distribution, importance)
-    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    flat, unravel = ravel_pytree(params)
     h, expected = 1e-5, []
     for k in range(len(flat)):
         up, down = (total(unravel(flat.at[k].add(s)), distribution, importance, nodes=512) for s in (h, -h))
         expected.append((up - down) / (2 * h))
     # h^2 of the third derivative, and the series' own error of 1e-9 divided by h where nodes move.
-    assert_close(jax.flatten_util.ravel_pytree(gradient)[0], np.array(expected), rtol=1e-6)
+    assert_close(ravel_pytree(gradient)[0], np.array(expected), rtol=1e-6)
 
 
 @pytest.mark.x64
 @pytest.mark.parametrize(
     ("law", "kind"),
-    [("uniform", "independent"), ("exponential", "exclusive"), ("symmetric", "together"), ("binary", "independent")],
+    [
+        ("uniform", "independent"),
+        ("exponential", "exclusive"),
+        ("symmetric", "together"),
+        ("binary", "independent"),
+    ],
 )
 def test_gradient_agrees_with_autodiff_of_the_series(law, kind, monkeypatch):
     """The hand-written pass over the nodes against jax's derivative of the plain sum, with p = 1 among the densities."""
     monkeypatch.setattr(few_active, "MOST_STATES", 0)
-    density = {"independent": jnp.array([0.1, 0.6, 1.0, 0.5, 0.3]), "exclusive": 0.3, "together": jnp.array([0.4, 1.0])}
+    density = {
+        "independent": jnp.array([0.1, 0.6, 1.0, 0.5, 0.3]),
+        "exclusive": 0.3,
+        "together": jnp.array([0.4, 1.0]),
+    }
     params, distribution = make_params(), of_kind(law, density[kind], kind)
     importance = jnp.linspace(1, 0.5, 5)
 
@@ -358,7 +364,7 @@ def test_gradient_of_the_series_tends_to_that_of_the_closed_form(monkeypatch):
 @pytest.mark.x64
 def test_hessian_is_symmetric_and_the_gradient_s_slope():
     params, distribution = make_params(), features.SparseUniform(0.3)
-    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    flat, unravel = ravel_pytree(params)
 
     def gradient(t):
         return jax.grad(lambda t: expected_loss.relu_output(unravel(t), distribution, nodes=512))(t)
@@ -395,7 +401,9 @@ def test_vmap_over_models_and_over_densities_gives_the_same_numbers():
     alone = jnp.stack([outputs(Params(W=w, b=x), features.SparseUniform(d)) for w, x, d in zip(W, b, p, strict=True)])
     # Another order of summation over 64 nodes.
     assert_close(together, alone, rtol=64 * EPS)
-    over_densities = jax.jit(jax.vmap(lambda d: expected_loss.output_losses(Params(W=W[0], b=b[0]), features.SparseUniform(d))))
+    over_densities = jax.jit(
+        jax.vmap(lambda d: expected_loss.output_losses(Params(W=W[0], b=b[0]), features.SparseUniform(d)))
+    )
     assert_close(over_densities(p)[0], alone[0], rtol=64 * EPS)
 
 
@@ -477,6 +485,8 @@ def test_derivative_in_the_distribution_is_refused():
     with pytest.raises(ValueError, match="no derivative"):
         jax.grad(lambda p: expected_loss.relu_output(params, features.SparseUniform(p)))(0.3)
     held = jax.jit(
-        jax.grad(lambda W, p: expected_loss.relu_output(params.replace(W=W), features.SparseUniform(jax.lax.stop_gradient(p))))
+        jax.grad(
+            lambda W, p: expected_loss.relu_output(params.replace(W=W), features.SparseUniform(jax.lax.stop_gradient(p)))
+        )
     )
     assert np.all(np.isfinite(held(params.W, 0.3)))

@@ -180,9 +180,7 @@ def test_densities_can_be_traced():
 
 
 def test_density_is_per_feature():
-    assert_close(
-        features.density(Together(SparseBinary(jnp.array([0.2, 0.7])), sets=(1, 0, 1)), n=3), [0.7, 0.2, 0.7]
-    )
+    assert_close(features.density(Together(SparseBinary(jnp.array([0.2, 0.7])), sets=(1, 0, 1)), n=3), [0.7, 0.2, 0.7])
     assert_close(features.density(Together(SparseBinary(0.2), sets=(1, 0, 1)), n=3), [0.2] * 3)
     assert_close(features.density(Exclusive(SparseBinary(0.2), sets=(0, 0)), n=2), [0.2] * 2)
     assert_close(features.density(SparseBinary(0.2), n=2), [0.2] * 2)

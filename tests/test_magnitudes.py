@@ -75,9 +75,7 @@ def test_quantile_turns_uniform_numbers_into_draws(name):
         assert_close((u**k * weights[None, :] / 2).sum() / 2000, moment + 0.0, rtol=0.01) if moment else None
 
 
-CORNERS = [
-    (b, g) for b in (0.0, 0.3, -0.3, 1e-9, -2.0) for g in (0.0, 0.7, -0.7, 0.3, -0.3, 1e-9, -1e-9, 1.5, -1.5)
-]
+CORNERS = [(b, g) for b in (0.0, 0.3, -0.3, 1e-9, -2.0) for g in (0.0, 0.7, -0.7, 0.3, -0.3, 1e-9, -1e-9, 1.5, -1.5)]
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -112,8 +110,12 @@ def test_single_feature_gradients(name):
             if x == 0 and y == 0:
                 continue  # a corner: finite is all that is promised
             knots = [-mpmath.mpf(x) / y] if y else []
-            expected = [expectation(name, lambda u, f=f: f(u) * slope(u, x + y * u), knots) for f in (lambda u: 1, lambda u: u)]  # noqa: ARG005, B023
-            np.testing.assert_allclose(row, [float(e) for e in expected], rtol=0, atol=1e-11, err_msg=f"b {x} g {y}")
+            expected = [
+                expectation(name, lambda u, f=f: f(u) * slope(u, x + y * u), knots) for f in (lambda u: 1, lambda u: u)
+            ]
+            # The slope goes through the crossing -b/g: where that lies inside, rounding is divided by g.
+            atol = 1e-12 + (8 * EPS / abs(y) if y and abs(x) <= abs(y) else 0)
+            np.testing.assert_allclose(row, [float(e) for e in expected], rtol=0, atol=atol, err_msg=f"b {x} g {y}")
 
 
 @pytest.mark.parametrize("name", LAWS)

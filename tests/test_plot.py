@@ -161,9 +161,7 @@ def test_phase_diagram_boundaries():
     np.testing.assert_allclose(np.multiply(first[0].y, first[1].y), np.where(np.isnan(first[0].y), np.nan, 1))
     assert [trace.showlegend for trace in first] == [True, False]
     (points,) = traces(figure, "tricritical point")
-    assert [text for text in first[0].text if "tricritical" in text] == [
-        "tricritical point, to within the grid"
-    ] * 2
+    assert [text for text in first[0].text if "tricritical" in text] == ["tricritical point, to within the grid"] * 2
     step = 100 ** (1 / 49)  # from one density of the grid to the next
     for expected in (0.520247736799398, 0.837319580135034):  # theory.md, section 2
         assert np.sum(np.abs(np.log(np.array(points.x) / expected)) < np.log(step)) == 2

@@ -41,9 +41,7 @@ def test_loops_agree(shape, output):
 
 def test_relu_with_importance_one_is_the_default():
     params, x = some_params(), jnp.linspace(0, 1, 5)
-    np.testing.assert_array_equal(
-        toy_model.reconstruct(params, x), toy_model.reconstruct(params, x, output="relu")
-    )
+    np.testing.assert_array_equal(toy_model.reconstruct(params, x), toy_model.reconstruct(params, x, output="relu"))
     np.testing.assert_array_equal(toy_model.loss(params, x), toy_model.loss(params, x, jnp.ones(5)))
     np.testing.assert_array_equal(toy_model.loss(params, x, jnp.array(1.0)), toy_model.loss(params, x, 1.0))
 
@@ -55,9 +53,7 @@ def test_two_dimensions_hold_any_number_of_single_features(points):
     params = Params(W=frames.polygon(points) / np.sqrt(1 - c), b=jnp.full(points, -c / (1 - c)))
     x = np.eye(points)
     rows = jax.vmap(lambda row: toy_model.reconstruct(params, row))(jnp.asarray(x, float))
-    np.testing.assert_allclose(
-        rows, x, atol=64 * np.finfo(rows.dtype).eps / (1 - c)
-    )  # 1/(1-c) cancels: 127 at T=50
+    np.testing.assert_allclose(rows, x, atol=64 * np.finfo(rows.dtype).eps / (1 - c))  # 1/(1-c) cancels: 127 at T=50
 
 
 def test_the_sampled_loss_of_a_regular_pentagon():

@@ -170,9 +170,7 @@ def test_linear_output_against_moments(key, distribution):
 
 def test_training_lowers_the_loss(key):
     start = toy_model.init(key, n=5, m=2)
-    run = train.fit(
-        train.model_key(key, 1), start, UNIFORM, 0.8, steps=500, batch=256, optimizer=optax.adam(1e-2)
-    )
+    run = train.fit(train.model_key(key, 1), start, UNIFORM, 0.8, steps=500, batch=256, optimizer=optax.adam(1e-2))
     before, before_sem = train.sampled_loss(key, start, UNIFORM, 0.8, draws=20_000)
     after, after_sem = train.sampled_loss(key, run.params, UNIFORM, 0.8, draws=20_000)
     assert after + 5 * after_sem < 0.8 * (before - 5 * before_sem)
@@ -186,9 +184,7 @@ def test_a_trained_linear_model_reaches_principal_components_and_no_lower(key):
     density = jnp.array([0.5, 0.4, 0.2, 0.1])
     law = features.SparseUniform(density)
     start = toy_model.init(key, n=4, m=2)
-    run = train.fit(
-        train.model_key(key, 1), start, law, steps=1500, optimizer=optax.adam(1e-2), output="linear"
-    )
+    run = train.fit(train.model_key(key, 1), start, law, steps=1500, optimizer=optax.adam(1e-2), output="linear")
     mean, sem = train.sampled_loss(key, run.params, law, draws=400_000, output="linear")
     minimum = jnp.sum(jnp.sort(density / 3 - density**2 / 4)[:2])
     assert minimum - 5 * sem <= mean <= 1.02 * minimum  # one-sided: nothing trained lies below the minimum

@@ -6,13 +6,14 @@ Importances (1, I), SparseUniform features of density p, v = Var x = p/3 - p^2/4
     I_c(p) = min over (w_1, w_2, b_1, b_2) of L_1 / (v - L_2),
 
 found by Dinkelbach's iteration: minimise `L_1 + I L_2`, put the ratio at the minimum in for I, repeat.
-Near w_2 = 0, with e = |w_2| and b_1 = B e, the best loss is `I v + a_2 e^2 + a_3 e^3 + ..`; a_2 vanishes at the spinodal I_sp.
-Where a_3 < 0 the minimum lies at a finite w_2 and I_c < I_sp: a first-order transition, at which w_2 jumps. Where a_3 > 0
+Near w_2 = 0, with e = |w_2| and b_1 = B e, the best loss is `I v + a_2 e^2 + a_3 e^3 + ..`; a_2 vanishes at the spinodal
+I_sp. Where a_3 < 0 the minimum lies at a finite w_2 and I_c < I_sp: a first-order transition, at which w_2 jumps. Where a_3 > 0
 the transition is continuous, at I_sp. Both meet in the tricritical points.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import scipy.optimize
 from flax import struct
 from jaxtyping import Array, Float
@@ -121,7 +122,7 @@ def tricritical_points() -> tuple[tuple[float, float], ...]:
         scipy.optimize.brentq(lambda p: float(third(jnp.asarray(p))), low, high, xtol=1e-15)
         for low, high in ((0.3, 0.7), (0.7, 0.95))
     ]
-    return tuple((p, float(spinodal_importance(p))) for p in roots)
+    return tuple((float(p), float(spinodal_importance(float(p)))) for p in map(np.asarray, roots))
 
 
 def published_boundaries(density: Float[Array, " k"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:

@@ -23,9 +23,7 @@ CELL = ("density", "importance")
 AXES = {
     "W": (*CELL, "restart", "hidden", "feature"),
     "b": (*CELL, "restart", "feature"),
-    **dict.fromkeys(
-        ("loss", "gradient_norm", "lowest_eigenvalue", "converged", "basin", "steps"), (*CELL, "restart")
-    ),
+    **dict.fromkeys(("loss", "gradient_norm", "lowest_eigenvalue", "converged", "basin", "steps"), (*CELL, "restart")),
     "best": CELL,
     "label": (*CELL, "feature"),
     "loss_error": CELL,
@@ -119,7 +117,10 @@ def _dataset(diagram: Diagram, arrays: dict[str, np.ndarray]) -> xr.Dataset:
         dataset["published_label"] = (CELL, np.array([fixed[k].label for k in published], np.int8)[winner])
         lower, upper = (np.asarray(x) for x in boundary.published_boundaries(jnp.asarray(densities)))
         dataset["published_boundary_lower"] = ("density", lower)
-        dataset["published_boundary_upper"] = ("density", upper if diagram.n == 2 else np.where(np.isnan(lower), np.nan, 1.0))
+        dataset["published_boundary_upper"] = (
+            "density",
+            upper if diagram.n == 2 else np.where(np.isnan(lower), np.nan, 1.0),
+        )
     if (diagram.n, diagram.m) == (2, 1) and densities.min() >= 0.001:
         transition = jax.jit(jax.vmap(boundary.critical_importance))(jnp.asarray(densities))
         dataset["exact_boundary"] = ("density", np.asarray(transition.importance))

@@ -52,9 +52,7 @@ def _cells(z: np.ndarray, first: float, hover: str) -> go.Heatmap:
         printed = {"text": text, "texttemplate": "%{text}", "textfont": {"size": 11}}
     edge_x, gap = first - 0.5 + np.arange(columns + 1), 1 if n <= MOST_SPACED else 0
     edge_y = np.arange(n + 1) - 0.5
-    return go.Heatmap(
-        z=z, x=edge_x, y=edge_y, xgap=gap, ygap=gap, coloraxis="coloraxis", hovertemplate=hover, **printed
-    )
+    return go.Heatmap(z=z, x=edge_x, y=edge_y, xgap=gap, ygap=gap, coloraxis="coloraxis", hovertemplate=hover, **printed)
 
 
 def _square_axes(figure: go.Figure, n: int, *, has_bias: bool) -> go.Figure:

@@ -10,9 +10,7 @@ from superpose.plot.template import BLUE, COLOUR_BAR, GREY, SEQUENTIAL, SQUARE, 
 GAP, ROOM, SHORT = 0.09, 0.13, 0.06  # tip to label, label to label, no arrow: as parts of half an axis
 
 
-def features_in_plane(
-    W: Float[np.ndarray, "m n"], importance: Float[np.ndarray, " k"] | None = None
-) -> go.Figure:
+def features_in_plane(W: Float[np.ndarray, "m n"], importance: Float[np.ndarray, " k"] | None = None) -> go.Figure:
     """One numbered arrow `W_i` a feature from the origin, and the unit circle, on equal axes.
 
     Columns too short for an arrow are dots, and a line of text names them. Darker means more important.
@@ -81,9 +79,7 @@ def _labels(W: np.ndarray, which: np.ndarray, half: float) -> go.Scatter:
             found.append(int(i))
     x, y = place[:, [g[0] for g in groups]]
     text = [", ".join(map(str, sorted(g))) for g in groups]
-    return go.Scatter(
-        x=x, y=y, mode="text", text=text, textfont={"size": 14}, name="labels", hoverinfo="skip"
-    )
+    return go.Scatter(x=x, y=y, mode="text", text=text, textfont={"size": 14}, name="labels", hoverinfo="skip")
 
 
 def _colour_bar(importance: np.ndarray) -> go.Scatter:
