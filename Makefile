@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: phase test test-all lint bench clean
+.PHONY: phase figures test test-all lint bench clean
 
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -12,6 +12,9 @@ $(READY): pyproject.toml
 
 phase: $(READY)  ## both published phase diagrams, exactly
 	$(BIN)/superpose phase --out results/phase
+
+figures: phase  ## the README's figures from saved results; needs Chrome or chromium
+	$(BIN)/python -m experiments.readme_figures
 
 test: $(READY)  ## the test suite, in float64 and again in float32
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"

@@ -35,11 +35,22 @@ Nodes = Complex[Array, "blocks n block"]
 
 
 class Interval(NamedTuple):
-    """[a, c] for each output, both of shape `(n,)`, and the probability of lying outside, `(n,)`."""
+    """[a, c] for each output, and the probability of lying outside, all of shape `(n,)`.
+
+    `on`: y is never negative, so that r(y) = y; a = 0 there. `off`: y is never positive. Both are exact without a series, as
+    is an ignored feature, whose y = b_i would be an atom: `kink` is 1 for the other outputs and 0 for these.
+    """
 
     a: Array
     c: Array
     tail: Array
+    on: Array
+    off: Array
+
+    @property
+    def kink(self) -> Array:
+        """1 where y can have both signs."""
+        return (~(self.on | self.off)).astype(self.a.dtype)
 
 
 def interval(sets: Sets, law: Magnitude, gram: Square, b: Rows, *, nodes: int) -> Interval:
@@ -57,7 +68,8 @@ def interval(sets: Sets, law: Magnitude, gram: Square, b: Rows, *, nodes: int) -
         spread = 2 * (gram**2 @ sets.density)
         up, down = (side.max(1) * level + jnp.sqrt(2 * spread * level) for side in (positive, negative))
         a, c = mean - down, mean + up
-        high, low = jnp.full_like(b, jnp.inf), jnp.full_like(b, -jnp.inf)
+        high = jnp.where(positive.max(1) > 0, jnp.inf, b)
+        low = jnp.where(negative.max(1) > 0, -jnp.inf, b)
     else:
         highest = law.support[1] * positive - law.support[0] * negative
         lowest = -law.support[1] * negative + law.support[0] * positive
@@ -67,7 +79,9 @@ def interval(sets: Sets, law: Magnitude, gram: Square, b: Rows, *, nodes: int) -
         c = jnp.minimum(high, mean + _bennett(variance, (tops - first).max(1), level))
     tail = ((a > low).astype(b.dtype) + (c < high).astype(b.dtype)) * nodes**-4.0
     margin = 1e-6  # an output that is always 0 still has an interval
-    return jax.lax.stop_gradient(Interval(jnp.minimum(a, 0) - margin, jnp.maximum(c, 0) + margin, tail))
+    on, off = low >= 0, high <= 0
+    a, c = jnp.where(on, 0, jnp.minimum(a, 0) - margin), jnp.maximum(c, 0) + margin
+    return jax.lax.stop_gradient(Interval(a, c, jnp.where(on | off, 0, tail), on, off))
 
 
 def _set_extremes(sets: Sets, x: Square) -> Array:
@@ -90,14 +104,13 @@ def _bennett(variance: Rows, excess: Rows, level: float) -> Rows:
 
 
 def parabola(span: Interval) -> tuple[Rows, Rows, Rows, Rows]:
-    """Of `r^2` and of `r`: the factor of the parabola `(y - a)^2`, and F_0 of what is left; shapes `(n,)`."""
-    length, c = span.c - span.a, span.c
-    return (
-        c / length,
-        c**3 / (3 * length) - c * length / 3,
-        1 / (2 * length),
-        c**2 / (2 * length) - length / 6,
-    )
+    """Of `r^2` and of `r`: the factor of the parabola `(y - a)^2`, and F_0 of what is left; shapes `(n,)`.
+
+    Where y is never negative, `r^2 = (y - a)^2` with a = 0, and all of r is in the line that the caller adds.
+    """
+    length, c, kink = span.c - span.a, span.c, span.kink
+    square = jnp.where(span.on, 1, kink * c / length), kink * (c**3 / (3 * length) - c * length / 3)
+    return *square, kink / (2 * length), kink * (c**2 / (2 * length) - length / 6)
 
 
 def _first_pass(sets: Sets, law: Magnitude, gram: Square, theta: Rows, phases: list[Rows], blocks: int) -> tuple:
@@ -167,8 +180,9 @@ def _terms(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *,
     one, rest, psi, (turn, edge) = _first_pass(sets, law, gram, theta, phases, nodes // BLOCK)
     k = jnp.arange(1, nodes + 1, dtype=b.dtype).reshape(-1, 1, BLOCK)
     w = k * theta[None, :, None]
-    of_cross = -2 / length[None, :, None] * edge.real / w**2
-    of_square = 4 / length[None, :, None] * edge.imag / w**3
+    height = (span.kink / length)[None, :, None]
+    of_cross = -2 * height * edge.real / w**2
+    of_square = 4 * height * edge.imag / w**3
     own, more = _own(sets, psi), one + rest
     idle, others = (x[sets.number][None, :, None] for x in (sets.idle, sets.others_idle))
     total = jax.lax.complex(idle + own.active.real, own.active.imag)

@@ -188,8 +188,8 @@ def _exact(params: Params, distribution: features.Distribution) -> tuple[Any, Se
 
 def _closed_part(sets: Sets, law: Any, span: cosine_series.Interval, gram: Array, b: Array) -> Float[Array, " n"]:
     """Everything but the series: few active sets, `E x_i^2` of the rest, and the parabolas with F_0."""
-    probability, square, active, cross = few_active.moments(sets, law, gram, b - span.a)
+    probability, square, active, tilt, cross = few_active.moments(sets, law, gram, b - span.a)
     square_factor, square_zero, cross_factor, cross_zero = cosine_series.parabola(span)
     of_square = square_factor * square + square_zero * probability
-    of_cross = cross_factor * cross + cross_zero * law.moments[0] * active
+    of_cross = cross_factor * cross + cross_zero * law.moments[0] * active + jnp.where(span.on, tilt, 0)
     return few_active.low_order(sets, law, gram, b) + law.moments[1] * active + of_square - 2 * of_cross

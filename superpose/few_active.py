@@ -60,14 +60,14 @@ def set_moments(sets: Sets, law: Magnitude, gram: Square) -> tuple[Array, Array]
     return first, second
 
 
-def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Float[Array, ""], Rows, Rows, Rows]:
+def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Float[Array, ""], Rows, Rows, Rows, Rows]:
     """Polynomial moments over the inputs that `low_order` leaves.
 
     With Y = sum_j g_ij x_j, and everything restricted to more than `sets.removed` active sets:
 
     Returns:
-        the probability; `E (offset_i + Y_i)^2`; the probability that feature i is active; `E x_i (offset_i + Y_i)^2`; the
-        last three of shape `(n,)`.
+        the probability; `E (offset_i + Y_i)^2`; the probability that feature i is active; `E x_i (offset_i + Y_i)` and
+        `E x_i (offset_i + Y_i)^2`; the last four of shape `(n,)`.
     """
     first, second = set_moments(sets, law, gram)
     one, rest = product(sets.idle, 1 - sets.idle)
@@ -81,7 +81,8 @@ def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Flo
     outside_square = second.sum(1) - own_second + outside**2 - (squares - own_first**2)
     mass, linear, quadratic = _own_moments(sets, law, gram, offset)
     cross = quadratic * others[sets.number] + 2 * linear * outside + mass * outside_square
-    return probability, square, sets.density * others[sets.number], cross
+    tilt = linear * others[sets.number] + mass * outside
+    return probability, square, sets.density * others[sets.number], tilt, cross
 
 
 def _others_active(sets: Sets) -> Array:

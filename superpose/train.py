@@ -142,10 +142,11 @@ def _fit(key, params, state, first, distribution, importance, *, steps, batch, o
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, losses.at[t - first].set(loss)
 
-    # Bounds the compiler cannot see: it unrolls a loop known to run once, and that rounds differently.
+    # The compiler must not see a loop of one step: what it would simplify there rounds differently.
     first = jax.lax.optimization_barrier(first)
-    losses = jnp.zeros(steps, params.b.dtype)
-    return Fit(*jax.lax.fori_loop(first, first + steps, step, (params, state, losses)))
+    carry = (params, state, jnp.zeros(steps + 1, params.b.dtype))
+    params, state, losses = jax.lax.fori_loop(first, first + steps, step, carry)
+    return Fit(params, state, losses[:steps])
 
 
 def _begin(params: Params, optimizer: optax.GradientTransformation, *, varied: Any) -> Fit:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import EPS, assert_close
-from exact_oracles import uniform_losses
+from exact_oracles import corner_sums, uniform_losses
 
 from superpose import features, few_active
 from superpose.sets import sets_of
@@ -49,7 +49,7 @@ def patterns(kind, p=0.3):
 def brute_moments(gram, offset, law, kind, removed):
     """`moments`, active pattern by active pattern: independent magnitudes with three known moments."""
     mu1, mu2, mu3 = law.moments
-    probability, square, active_i, cross = 0.0, np.zeros(5), np.zeros(5), np.zeros(5)
+    probability, square, active_i, tilt, cross = 0.0, *np.zeros((4, 5))
     for active, chance, count in patterns(kind):
         if count <= removed:
             continue
@@ -62,9 +62,10 @@ def brute_moments(gram, offset, law, kind, removed):
             if i in active:
                 active_i[i] += chance
                 rest = mean - g[i] * mu1
+                tilt[i] += chance * (mu1 * rest + mu2 * g[i])
                 rest_square = rest**2 + variance - g[i] ** 2 * (mu2 - mu1**2)
                 cross[i] += chance * (mu1 * rest_square + 2 * mu2 * g[i] * rest + mu3 * g[i] ** 2)
-    return probability, square, active_i, cross
+    return probability, square, active_i, tilt, cross
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
@@ -122,15 +123,13 @@ def test_flat_is_the_exact_loss(n, law):
         if n == 3:
             W[:, 2] = 0
         distribution = LAWS[law](p)
-        sets, magnitude = sets_of(distribution, n=n, dtype=jnp.float64), features.magnitude(distribution)
+        sets, magnitude = sets_of(distribution, n=n, dtype=jnp.zeros(()).dtype), features.magnitude(distribution)
         found = few_active.flat(sets, magnitude, jnp.asarray(W.T @ W), jnp.asarray(b))
         expected = uniform_losses(W, b, np.full(n, p)) if law == "uniform" else symmetric_losses(W.T @ W, b, p)
         assert_close(found, expected, rtol=1e-13 if law == "uniform" else 1e-9)
 
 
 def symmetric_losses(G, b, p):
-    from exact_oracles import corner_sums
-
     n, losses = len(b), np.zeros(len(b))
     for i in range(n):
         for signs in itertools.product((1.0, -1.0), repeat=n):  # x_i r(y) has the sign of x_i
@@ -141,7 +140,7 @@ def symmetric_losses(G, b, p):
 
 @pytest.mark.x64
 def test_flat_has_the_right_slopes_and_finite_ones_at_its_corners():
-    sets, magnitude = sets_of(features.SparseUniform(0.4), n=3, dtype=jnp.float64), features.SparseUniform.magnitude
+    sets, magnitude = sets_of(features.SparseUniform(0.4), n=3, dtype=jnp.zeros(()).dtype), features.SparseUniform.magnitude
 
     def total(gram, b):
         return few_active.flat(sets, magnitude, gram, b).sum()

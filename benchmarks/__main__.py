@@ -1,0 +1,192 @@
+"""All speed comparisons, printed and saved to results/benchmarks.json; needs the extra `bench` and an idle machine.
+
+1. One exact value and gradient against one PyTorch minibatch step of 1,024, per model.
+2. The n=2, m=1 phase diagram of 2,500 cells x 10 restarts, certified, against 5,000 PyTorch steps of each model.
+3. n=5, m=2 at 20 densities x 8 restarts, certified, against 10,000 PyTorch steps of each model.
+4. Start-up and compilation of the command.
+
+PyTorch is timed on a stated part of the models and scaled. `plain` is its usual form, `best` the fastest that was found.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import torch_models
+from superpose import expected_loss, features, phase, solve, toy_model
+
+jax.config.update("jax_enable_x64", True)
+REPEATS = 9
+FORMS = ("plain", "best")
+
+
+def seconds(run, *arguments) -> float:
+    """Seconds of one call, results awaited."""
+    start = time.perf_counter()
+    jax.block_until_ready(run(*arguments))
+    return time.perf_counter() - start
+
+
+def peak(dtype) -> float:
+    """Floating-point operations per second of a large matrix product: the machine's arithmetic limit, as measured."""
+    a = jnp.ones((1500, 1500), dtype)
+    product = jax.jit(jnp.matmul)
+    seconds(product, a, a)
+    return 2 * 1500**3 / min(seconds(product, a, a) for _ in range(REPEATS))
+
+
+def step(n: int, m: int, models: int, dtype) -> dict:
+    """Microseconds per model of an exact value and gradient and of a PyTorch step, in turn, and their ratio."""
+    key = jax.random.key(0)
+    start = jax.vmap(lambda k: toy_model.init(k, n=n, m=m))(jax.random.split(key, models))
+    start = jax.tree.map(lambda x: x.astype(dtype), start)
+    law = features.SparseUniform(jnp.asarray(0.05, dtype))
+    exact = jax.jit(jax.vmap(jax.value_and_grad(lambda p: expected_loss.relu_output(p, law))))
+    flops = exact.lower(start).compile().cost_analysis().get("flops", float("nan"))
+    seconds(exact, start)
+    rivals = {form: torch_models.models(form, n, m, np.full(models, 0.05), np.ones((models, n))) for form in FORMS}
+    for rival in rivals.values():
+        torch_models.compile_time(rival)
+        torch_models.timed(rival, 3)
+    times = {"exact": []} | {form: [] for form in FORMS}
+    for _ in range(REPEATS):
+        times["exact"].append(seconds(exact, start))
+        for form, rival in rivals.items():
+            times[form].append(torch_models.timed(rival, 5))
+    result = {name: statistics.median(t) / models * 1e6 for name, t in times.items()}
+    for form in FORMS:
+        result[f"{form}/exact"] = statistics.median(np.array(times[form]) / np.array(times["exact"]))
+    share = 80 * 64 * n * n * models / statistics.median(times["exact"]) / peak(dtype)
+    return (
+        {"n": n, "m": m, "models": models, "dtype": np.dtype(dtype).name} | result | {"share of peak": share, "flops": flops}
+    )
+
+
+def diagram() -> dict:
+    """The n=2, m=1 diagram against PyTorch on 25 of its 2,500 cells."""
+    settings = phase.Diagram()
+    densities, importances = phase.axes(settings)
+    row = partial(phase.solve_row, settings)
+    first = seconds(row, 0, jnp.asarray(densities[0]), jnp.asarray(importances))
+    start = time.perf_counter()
+    rows = [row(k, jnp.asarray(p), jnp.asarray(importances)) for k, p in enumerate(densities)]
+    jax.block_until_ready(rows)
+    ours = time.perf_counter() - start
+    cells = [(i, j) for i in range(5, 50, 10) for j in range(5, 50, 10)]
+    p = np.repeat([densities[i] for i, _ in cells], 10)
+    weight = np.stack([np.ones(250), np.repeat([importances[j] for _, j in cells], 10)], 1)
+    minima = np.array([float(np.min(rows[i]["loss"][j])) for i, j in cells])
+    result = {"compile and first row, s": first, "25,000 certified solutions (and near candidates), s": ours}
+    for form in FORMS:
+        lowest, spent = trained(form, 2, 1, p, weight, steps=5_000)
+        lowest = lowest.reshape(25, 10).min(1)
+        result[form] = {
+            "seconds for 250 models": spent,
+            "ratio": spent * 100 / ours,
+            "ratio with compilation": spent * 100 / (ours + first),
+            "share of cells with ours at most theirs": float(np.mean(minima <= lowest * (1 + 1e-6))),
+            "median excess of theirs": float(np.median(lowest / minima - 1)),
+        }
+    return result
+
+
+def plane() -> dict:
+    """n=5, m=2: 160 models to a certificate, against PyTorch on 40 of them (5 densities x 8 restarts)."""
+    densities = np.geomspace(1, 0.05, 20)
+    keys = jax.random.split(jax.random.key(0), 160)
+    start = jax.vmap(lambda k: toy_model.init(k, n=5, m=2))(keys)
+
+    @jax.jit
+    def run(start, p):
+        def loss(params, p):
+            plain = toy_model.Params(W=params.W, b=params.b * jnp.sqrt(p))
+            return expected_loss.relu_output(plain, features.SparseUniform(p)) / (5 * p / 3)
+
+        return solve.minimize(loss, start, p, newton_steps=1, lanes=32)
+
+    p = jnp.asarray(np.repeat(densities, 8))
+    first = seconds(run, start, p)
+    ours = statistics.median(seconds(run, start, p) for _ in range(3))
+    found = run(start, p)
+    chosen = np.arange(2, 20, 4)
+    minima = (np.asarray(found.loss).reshape(20, 8) * 5 * densities[:, None] / 3).min(1)[chosen]
+    result = {
+        "compile and first, s": first,
+        "160 models, s": ours,
+        "certified": float(found.converged.mean()),
+        "median gradient norm": float(jnp.median(found.gradient_norm)),
+    }
+    for form in FORMS:
+        lowest, spent = trained(form, 5, 2, np.repeat(densities[chosen], 8), np.ones((40, 5)), steps=10_000)
+        lowest = lowest.reshape(5, 8).min(1)
+        result[form] = {
+            "seconds for 40 models": spent,
+            "ratio": spent * 4 / ours,
+            "share of densities with ours at most theirs": float(np.mean(minima <= lowest * (1 + 1e-6))),
+            "excess of theirs": [float(x) for x in lowest / minima - 1],
+        }
+    return result
+
+
+def trained(form, n, m, p, weight, *, steps) -> tuple[np.ndarray, float]:
+    """Exact losses of PyTorch's models after `steps` steps, and the seconds they took."""
+    W, b, spent = torch_models.train(form, n, m, p, weight, steps, 0, decay=0.0)
+    params = toy_model.Params(W=jnp.asarray(W, float), b=jnp.asarray(b, float))
+
+    def loss(params, p, weight):
+        return expected_loss.relu_output(params, features.SparseUniform(p), weight, nodes=128)
+
+    return np.asarray(jax.jit(jax.vmap(loss))(params, jnp.asarray(p), jnp.asarray(weight))), spent
+
+
+def command() -> dict:
+    """Whole-process seconds: help; a diagram of 2 x 2 cells with an empty compilation cache, and with a full one."""
+    superpose = str(Path(sys.executable).with_name("superpose"))
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+
+        def run(*arguments):
+            start = time.perf_counter()
+            subprocess.run([superpose, *arguments], env=environment, check=True, capture_output=True)
+            return time.perf_counter() - start
+
+        result["superpose --help, s"] = statistics.median(run("--help") for _ in range(5))
+        tiny = ("--n", "2", "--m", "1", "--densities", "2")
+        result["n=2 diagram of 2 rows, nothing compiled, s"] = run("phase", *tiny, "--out", f"{folder}/a")
+        result["the same, compiled before, s"] = run("phase", *tiny, "--out", f"{folder}/b")
+    return result
+
+
+def main() -> None:
+    """Run all and save."""
+    report = {
+        "peak float64, GFlop/s": peak(jnp.float64) / 1e9,
+        "peak float32, GFlop/s": peak(jnp.float32) / 1e9,
+        "command": command(),
+    }
+    print(json.dumps(report, indent=2), flush=True)
+    report["steps"] = []
+    for dtype in (jnp.float64, jnp.float32):
+        for n, m, models in torch_models.SIZES:
+            report["steps"].append(step(n, m, models, dtype))
+            print(json.dumps(report["steps"][-1]), flush=True)
+    for name, part in {"diagram n=2, m=1": diagram, "n=5, m=2": plane}.items():
+        report[name] = part()
+        print(name, json.dumps(report[name], indent=2), flush=True)
+    Path("results").mkdir(exist_ok=True)
+    Path("results/benchmarks.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

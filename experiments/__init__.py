@@ -1,0 +1,1 @@
+"""One script per question or figure; each reads or makes saved results and draws from them."""

@@ -1,0 +1,133 @@
+"""The shape of the library: which way data flows, who may import what, docstrings and file sizes."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "superpose"
+
+ALLOWED = {
+    # features
+    "magnitudes": set(),
+    "features": {"magnitudes"},
+    "ladder": {"magnitudes"},
+    "sets": {"features", "ladder"},
+    "few_active": {"magnitudes", "sets"},
+    "cosine_series": {"few_active", "ladder", "magnitudes", "sets"},
+    # the model and its exact loss
+    "toy_model": set(),
+    "frames": set(),
+    "interference": set(),
+    "expected_loss": {"cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
+    # train | solve
+    "train": {"features", "toy_model"},
+    "solve": set(),
+    # results know nothing of what they hold; settings nothing at all
+    "settings": set(),
+    "results": set(),
+    # phase
+    "phase.labels": set(),
+    "phase.scores": set(),
+    "phase.candidates": {"phase.labels", "toy_model"},
+    "phase.boundary": {"expected_loss", "features", "solve", "toy_model"},
+    "phase.diagram": {"expected_loss", "features", "phase.candidates", "phase.labels", "settings", "solve", "toy_model"},
+    "phase.run": {"phase.boundary", "phase.candidates", "phase.diagram", "phase.labels", "phase.scores", "results", "settings"},
+    "phase.sampled": {"features", "settings", "toy_model", "train"},
+    "phase": {"phase.boundary", "phase.candidates", "phase.diagram", "phase.labels", "phase.scores", "settings"},
+    # plot draws saved results only
+    "plot.template": set(),
+    "plot.regions": set(),
+    "plot.boundaries": {"plot.template"},
+    "plot.bars": {"plot.template"},
+    "plot.gram": {"plot.template"},
+    "plot.plane": {"plot.template"},
+    "plot.phase": {"plot.boundaries", "plot.regions", "plot.template"},
+    "plot": {"plot.bars", "plot.gram", "plot.phase", "plot.plane"},
+    # the command; nothing imports it
+    "cli": {"phase.run", "phase.sampled", "plot", "results", "settings"},
+    "": set(),
+}
+"""Every module, below all that it may import from the library: the order is the direction of the arrows."""
+
+ONLY = {
+    "plotly": lambda module: module.split(".")[0] == "plot",
+    "optax": lambda module: module in ("train", "phase.sampled") or module.split(".")[0] == "sae",
+    "tyro": lambda module: module == "cli",
+    "rich": lambda module: module == "cli",
+    "torch": lambda module: False,
+}
+"""Outside packages and the modules that may import them."""
+
+NAMES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text()) for name, path in NAMES.items()}
+every_module = pytest.mark.parametrize("module", sorted(TREES), ids=lambda name: name or "superpose")
+
+
+def imported(nodes):
+    """Full names of everything imported by some nodes; `from a import b` gives `a.b`, which may be more than a module."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(name):
+    """The module of the library that the full name `superpose...` lies in: the longest that exists."""
+    parts = name.split(".")[1:]
+    return next(".".join(parts[:k]) for k in range(len(parts), -1, -1) if ".".join(parts[:k]) in TREES)
+
+
+@every_module
+def test_imports_stay_within_the_allowed_arrows(module):
+    internal = {inside(name) for name in imported(ast.walk(TREES[module])) if name.split(".")[0] == "superpose"}
+    assert module in ALLOWED, f"superpose.{module} is new: say in ALLOWED what it may import"
+    assert internal <= ALLOWED[module], f"superpose.{module} may not import {sorted(internal - ALLOWED[module])}"
+
+
+def test_allowed_arrows_go_one_way_and_none_is_left_over():
+    above = set()
+    for module, targets in ALLOWED.items():
+        assert targets <= above, f"{module} stands above {sorted(targets - above)}, which it may import"
+        above.add(module)
+    assert set(ALLOWED) == set(TREES)
+    assert not any("cli" in targets for targets in ALLOWED.values())
+
+
+@every_module
+def test_outside_packages_stay_where_they_belong(module):
+    packages = {name.split(".")[0] for name in imported(ast.walk(TREES[module]))}
+    misplaced = {name for name in packages & set(ONLY) if not ONLY[name](module)}
+    assert not misplaced, f"superpose.{module} may not import {sorted(misplaced)}"
+    assert not packages & {"pickle", "experiments", "benchmarks", "tests"}
+
+
+@pytest.mark.parametrize("module", ["settings", "cli", "results", ""])
+def test_what_the_command_starts_with_imports_no_jax(module):
+    packages = {name.split(".")[0] for name in imported(TREES[module].body)}
+    assert not packages & {"jax", "jaxlib", "flax", "optax", "jaxtyping", "plotly", "scipy"}
+
+
+@every_module
+def test_module_is_documented_and_short(module):
+    assert ast.get_docstring(TREES[module]), f"superpose.{module} has no docstring"
+    lines = len(NAMES[module].read_text().splitlines())
+    assert lines <= 300, f"superpose.{module} has {lines} lines: split it by concept"
+
+
+@every_module
+def test_public_names_have_docstrings(module):
+    def public(body):
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield node
+                if isinstance(node, ast.ClassDef):
+                    yield from public(node.body)
+
+    bare = [node.name for node in public(TREES[module].body) if not ast.get_docstring(node)]
+    assert not bare, f"superpose.{module}: no docstring on {bare}"
