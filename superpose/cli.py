@@ -87,7 +87,7 @@ def phase(command: Phase, *, published: bool) -> int:
     if published:
         _write_json(command.out / "summary.json", summaries)
     if command.json:
-        print(json.dumps(summaries, indent=2))
+        print(json.dumps(_no_nan(summaries), indent=2))
     failed = [cell for s in summaries for cell in s.get("check", []) if cell["below"] > 5]
     return 1 if failed else 0
 
@@ -119,8 +119,12 @@ def _one(diagram: Diagram, command: Phase, folder: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: Any) -> None:
     from superpose.results import write_atomically
 
-    clean = json.loads(json.dumps(content), parse_constant=lambda _: None)  # JSON has no NaN
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(clean, indent=2) + "\n"))
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(_no_nan(content), indent=2) + "\n"))
+
+
+def _no_nan(content: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not have."""
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)
 
 
 class _progress:

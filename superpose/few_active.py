@@ -116,7 +116,7 @@ def flat(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
     `relu_error` or `relu_square`, which are cubics between the values where a corner of the active features' box crosses 0.
     """
     n = len(b)
-    others = np.array([[j for j in range(n) if j != i] for i in range(n)])
+    others = np.array([[j for j in range(n) if j != i] for i in range(n)], int)
     overlaps, densities = gram[np.arange(n)[:, None], others], sets.density[others]
     own, p = jnp.diagonal(gram), sets.density
     total = jnp.zeros_like(b)

@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -55,9 +54,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise ResultError unless files can be made in `folder`, which is created."""
+    probe = folder / f".writable.{os.getpid()}"
     try:
-        write_atomically(folder / "writable", lambda path: path.write_bytes(b""))
-        (folder / "writable").unlink()
+        write_atomically(probe, lambda path: path.write_bytes(b""))
+        probe.unlink()
     except OSError as error:
         raise ResultError(f"out = {folder}: needs a folder that can be written ({error.strerror})") from None
 
@@ -79,9 +79,9 @@ def save_row(folder: Path, settings: Any, row: int, arrays: Mapping[str, np.ndar
 def load_row(folder: Path, settings: Any, row: int) -> dict[str, np.ndarray] | None:
     """A finished row of the run with these settings; None if it is missing or damaged, and so has to be computed."""
     try:
-        with np.load(_row_path(folder, settings, row), allow_pickle=False) as data:
+        with open(_row_path(folder, settings, row), "rb") as file, np.load(file, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError, KeyError, OSError):
+    except Exception:  # zipfile and NumPy raise whatever damaged bytes lead them to
         return None
 
 

@@ -23,8 +23,9 @@ NEAREST = 1e-3
 """A try this near that is still refused gives up the curvature learnt so far; along the gradient itself, the search."""
 LONGEST = 0.3
 """Longest step, in units of the parameters: directions have length 1, and one leap can leave an output dead for good."""
-NOISE = 1e-9
-"""Relative change of the loss below which a step is judged by its gradient, for losses that are exact to rounding only."""
+NOISE = 1e-6
+"""Relative change of the loss below which a step may also be taken for its smaller gradient: a loss by a series of 64 nodes has
+an error of that size, and its gradient, which is not the slope of that error, still leads to the minimum."""
 
 
 @struct.dataclass

@@ -74,10 +74,11 @@ def compute(diagram: Diagram, folder: Path, *, advance: Callable[[], None] = lam
             results.save_row(folder, diagram, k, known)
         return known
 
-    rows = []
+    rows = [row(0)]  # compiles, before others would do so too
+    advance()
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # a row's kernels are too small to share out between cores
         try:
-            for finished in pool.map(row, range(len(densities))):
+            for finished in pool.map(row, range(1, len(densities))):
                 rows.append(finished)
                 advance()
         finally:
