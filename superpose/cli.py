@@ -140,15 +140,18 @@ class _progress:
             TextColumn("rows"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self.bar, self.seen = Progress(*columns, console=console, transient=True), console.is_terminal
         self.task = self.bar.add_task(f"n={diagram.n}, m={diagram.m}", total=diagram.densities)
 
     def __enter__(self) -> Any:
-        self.bar.start()
+        if self.seen:
+            self.bar.start()
         return lambda: self.bar.advance(self.task)
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if self.seen:
+            self.bar.stop()
 
 
 def _report(numbers: dict[str, Any], dataset: "xr.Dataset") -> None:

@@ -108,7 +108,8 @@ def load(path: Path) -> xr.Dataset:
     except FileNotFoundError:
         raise ResultError(f"{path}: no such results file") from None
     except Exception as error:  # scipy raises whatever a damaged header leads it to
-        raise ResultError(f"{path}: damaged or not a results file ({error}); move it away to compute it again") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)  # xarray writes paragraphs
+        raise ResultError(f"{path}: damaged or not a results file ({reason}); move it away to compute it again") from None
     if dataset.attrs.get("format") != FORMAT:
         raise ResultError(f"{path}: format {dataset.attrs.get('format')!r}, needs {FORMAT!r}; written by another version")
     return dataset

@@ -55,6 +55,6 @@ class Diagram:
         _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
 
 
-def _require(name: str, value: float, holds: bool, what: str) -> None:
+def _require(name: str, value: int | float, holds: bool, what: str) -> None:
     if not holds:
         raise ValueError(f"{name} = {value}: needs {what}")

@@ -142,10 +142,11 @@ def _fit(key, params, state, first, distribution, importance, *, steps, batch, o
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, losses.at[t - first].set(loss)
 
-    # The compiler must not see a loop of one step: what it would simplify there rounds differently.
-    first = jax.lax.optimization_barrier(first)
-    carry = (params, state, jnp.zeros(steps + 1, params.b.dtype))
-    params, state, losses = jax.lax.fori_loop(first, first + steps, step, carry)
+    # All calls must compile alike, or they round differently: the compiler must not see a loop of one step (hence
+    # the barrier), and indices into an array of one or two become something simpler (hence two more than needed).
+    first, last = jax.lax.optimization_barrier((first, first + steps))
+    carry = (params, state, jnp.zeros(steps + 2, params.b.dtype))
+    params, state, losses = jax.lax.fori_loop(first, last, step, carry)
     return Fit(params, state, losses[:steps])
 
 

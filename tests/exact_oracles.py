@@ -20,7 +20,7 @@ DIGITS = 60
 
 
 def corner_sums(g, b, densities, i):
-    """Condition on the active set A, of k features, then integrate over its box:
+    """Condition on the active set A, of k features, then integrate over its box.
 
     `E r(b + g.u)^q = q! / (q+k)! / prod_j g_j sum_{C subset A} (-1)^{k-|C|} r(b + sum_{j in C} g_j)^{q+k}` and, by parts,
     `E[u_i r(b + g.u)] = (E r(b + g_i + (g.u without i))^2 - E r(b + g.u)^2) / (2 g_i)`. A feature with g_j = 0 is left out.
@@ -116,7 +116,8 @@ SECOND_MOMENTS = {"uniform": 1 / 3, "symmetric": 1 / 3, "exponential": 2.0}
 def bromwich(g, b, densities, i, *, law="uniform", kind="independent", sets=None, nodes=4000):
     """`E r(y)^q = q!/(2 pi i) int M(s) / s^{q+1} ds`, M(s) = E e^{sy}, by the trapezoid rule on `s = al + i k h`.
 
-    The term with nobody active is a jump, taken out of M and added back; h = 2 pi al / 38 errs by e^-38, and what is cut off
+    The term with nobody active is a jump, taken out of M and added back; h = 2 pi al / 38 errs by e^-38 (singularities are al away: at 0, and an
+    exponential's at 1 / g >= 2 al), and what is cut off
     falls as (nodes h)^-2 or faster. Not for binary features, whose M does not decay.
 
     Args:
@@ -177,7 +178,7 @@ def _transform(row, s, i):
 def _saddle(row, b, law):
     """Al > 0 that minimises `ln M(al) + al b - 3 ln al`, on a grid."""
     g, spread = row[0], max(np.abs(row[0]).max(), 1e-3)
-    top = 0.9 / spread if law == "exponential" else min(500 / (np.abs(g).sum() + abs(b) + spread), 1000.0)
+    top = 0.5 / spread if law == "exponential" else min(500 / (np.abs(g).sum() + abs(b) + spread), 1000.0)
     grid = np.geomspace(1e-3 * top, top, 200)
     whole, _ = _transform(row, grid, 0)
     return grid[np.argmin(np.log(whole) + grid * b - 3 * np.log(grid))]

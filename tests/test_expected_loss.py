@@ -255,7 +255,7 @@ def big_model(n):
 
 
 LARGE = [(n, p) for n in (50, 200) for p in (0.01, 0.1, 0.5, 0.9)] + [
-    pytest.param(1000, p, marks=[] if p == 0.1 else pytest.mark.slow) for p in (0.01, 0.1, 0.5, 0.9)
+    pytest.param(1000, p, marks=() if p == 0.1 else pytest.mark.slow) for p in (0.01, 0.1, 0.5, 0.9)
 ]
 
 

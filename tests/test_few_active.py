@@ -19,7 +19,11 @@ LAWS = {
     "symmetric": features.SparseSymmetric,
     "exponential": features.SparseExponential,
 }
-KINDS = {"independent": lambda x: x, "together": lambda x: features.Together(x, SETS), "exclusive": lambda x: features.Exclusive(x, SETS)}
+KINDS = {
+    "independent": lambda x: x,
+    "together": lambda x: features.Together(x, SETS),
+    "exclusive": lambda x: features.Exclusive(x, SETS),
+}
 CASES = [(law, kind) for law in LAWS for kind in KINDS]
 
 

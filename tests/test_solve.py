@@ -30,7 +30,6 @@ def rosenbrock(t, _):
     return ((1 - t[0]) ** 2 + 100 * (t[1] - t[0] ** 2) ** 2) / 100
 
 
-
 rosenbrock_from = jax.jit(
     partial(solve.minimize, rosenbrock), static_argnames=("steps", "newton_steps", "lanes", "tolerance")
 )
@@ -115,6 +114,7 @@ def test_antipodal_pair_of_the_theory():
     assert np.all(solution.eigenvalues[:, 0] > 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_no_start_lies_below_the_best_pentagon():
     """Theory against training, one-sided: n=5, m=2, p=.03, where five features make a pentagon.

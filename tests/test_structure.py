@@ -32,7 +32,15 @@ ALLOWED = {
     "phase.candidates": {"phase.labels", "toy_model"},
     "phase.boundary": {"expected_loss", "features", "solve", "toy_model"},
     "phase.diagram": {"expected_loss", "features", "phase.candidates", "phase.labels", "settings", "solve", "toy_model"},
-    "phase.run": {"phase.boundary", "phase.candidates", "phase.diagram", "phase.labels", "phase.scores", "results", "settings"},
+    "phase.run": {
+        "phase.boundary",
+        "phase.candidates",
+        "phase.diagram",
+        "phase.labels",
+        "phase.scores",
+        "results",
+        "settings",
+    },
     "phase.sampled": {"features", "settings", "toy_model", "train"},
     "phase": {"phase.boundary", "phase.candidates", "phase.diagram", "phase.labels", "phase.scores", "settings"},
     # plot draws saved results only
@@ -55,7 +63,7 @@ ONLY = {
     "optax": lambda module: module in ("train", "phase.sampled") or module.split(".")[0] == "sae",
     "tyro": lambda module: module == "cli",
     "rich": lambda module: module == "cli",
-    "torch": lambda module: False,
+    "torch": lambda _: False,
 }
 """Outside packages and the modules that may import them."""
 

@@ -68,7 +68,7 @@ def compute(diagram: Diagram, folder: Path, *, advance: Callable[[], None] = lam
 
     def row(k: int) -> dict[str, np.ndarray]:
         known = results.load_row(folder, diagram, k)
-        if known is None:
+        if known is None or known.keys() != AXES.keys():
             solved = solve_row(diagram, k, jnp.asarray(densities[k]), jnp.asarray(importances))
             known = {name: np.asarray(value) for name, value in solved.items()}
             results.save_row(folder, diagram, k, known)

@@ -1,0 +1,316 @@
+"""The command: what it writes and prints, that it can be stopped and goes on, and how it says no.
+
+Most tests call `main` in this process; those about processes and signals start the real command. Its float type is its own
+matter, so all run once, with float64.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from superpose import cli, results
+from superpose.phase import sampled
+from superpose.settings import Diagram
+
+pytestmark = pytest.mark.x64
+
+DIAGRAM = Diagram(densities=4, importances=5, restarts=2, steps=200)
+TINY = ("--n", "2", "--m", "1", "--densities", "4", "--importances", "5", "--restarts", "2", "--steps", "200")
+ROWS = 40
+LONG = (*TINY, "--densities", str(ROWS))  # the later one counts
+LAUNCH = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this with the signal ignored
+from superpose.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Commands share what they compile, away from the user's own cache."""
+    return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command in this process, leaving its configuration of JAX out: exit code, standard output and error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(cli, "_prepare", lambda: None)
+        monkeypatch.setattr(sys, "argv", ["superpose", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory):
+    """The real command, run once: its folder and what it said."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, start(environment, *TINY, "--out", folder).communicate(timeout=300)
+
+
+def start(environment, *arguments):
+    line = [sys.executable, "-c", LAUNCH, "phase", *map(str, arguments)]
+    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_a_row(process, folder):
+    deadline = time.monotonic() + 300
+    while not any(folder.glob(".rows-*/row-*.npz")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def strict(text):
+    """Parse JSON, without the NaN that Python would let through."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def one_line(error):
+    return error.startswith("superpose: ") and error.count("\n") == 1 and "Traceback" not in error
+
+
+# --- help and start
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["phase", "--help"]])
+def test_help_needs_no_jax(arguments, environment):
+    script = """
+import sys
+from superpose.cli import main
+try:
+    main()
+finally:
+    print("heavy:", sorted({"jax", "scipy", "plotly", "xarray", "optax"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "phase" in done.stdout
+    assert "heavy: []" in done.stdout
+    if arguments[0] == "phase":
+        options = [name.replace("_", "-") for name in asdict(DIAGRAM)] + ["out", "check", "json"]
+        assert all(f"--{name}" in done.stdout for name in options)
+
+
+def test_command_is_installed():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("superpose"), "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0
+    assert "superpose" in done.stdout
+
+
+# --- what a run leaves
+
+
+def test_run_writes_three_files(finished):
+    folder, (output, error) = finished
+    assert sorted(path.name for path in folder.iterdir()) == ["phase.html", "phase.nc", "summary.json"]
+    assert "cells with a certified minimum" in output
+    assert "Traceback" not in error
+    page = (folder / "phase.html").read_text()
+    assert "<html" in page
+    assert "cdn.plot.ly" not in page.split("<script", 1)[0]
+
+
+def test_result_is_labelled_and_says_where_it_comes_from(finished):
+    folder, _ = finished
+    with xr.open_dataset(folder / "phase.nc", engine="scipy") as dataset:
+        assert dataset["W"].dims == ("density", "importance", "restart", "hidden", "feature")
+        assert dataset["W"].shape == (4, 5, 5, 1, 2)
+        for name in ("b", "loss", "label", "gradient_norm", "lowest_eigenvalue", "converged", "basin", "loss_error", "best"):
+            assert dataset[name].dims[:2] == ("density", "importance"), name
+        np.testing.assert_allclose(dataset["density"][[0, -1]], [1, 0.01])
+        np.testing.assert_allclose(dataset["importance"][[0, -1]], [0.1, 10])
+        assert json.loads(dataset.attrs["settings"]) == asdict(DIAGRAM)
+        assert {"superpose", "jax", "numpy", "python"} <= set(json.loads(dataset.attrs["versions"]))
+        assert all(dataset.attrs[name] for name in ("format", "device", "machine", "created"))
+        assert dataset["converged"].isel(restart=dataset["best"]).values.all()
+
+
+def test_summary_is_json_with_its_settings(finished):
+    folder, _ = finished
+    numbers = strict((folder / "summary.json").read_text())
+    assert numbers["settings"] == asdict(DIAGRAM)
+    assert numbers["cells"] == 20
+    assert numbers["cells_certified"] == 1
+    assert numbers["cells_above_a_candidate"] == 0
+    assert numbers["boundary"]["published"][0] is None  # p = 1 lies beyond the triple point: null, not NaN
+
+
+# --- the same command again, and others in its folder
+
+
+def test_same_command_reads_what_is_there(finished, command):
+    folder, _ = finished
+    before = (folder / "phase.nc").stat()
+    code, output, error = command("phase", *TINY, "--out", folder, "--json")
+    assert (code, error) == (0, "")
+    assert (folder / "phase.nc").stat().st_mtime_ns == before.st_mtime_ns
+    (numbers,) = strict(output)
+    assert numbers == strict((folder / "summary.json").read_text())
+
+
+def test_other_settings_do_not_touch_a_result(finished, command):
+    folder, _ = finished
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    code, output, error = command("phase", *TINY, "--seed", 1, "--out", folder)
+    assert (code, output) == (1, "")
+    assert one_line(error)
+    assert f"{folder / 'phase.nc'}: holds a diagram of other settings" in error
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-100], lambda _: b"", lambda whole: b"hello" + whole])
+def test_damaged_result_is_named(finished, command, tmp_path, damage):
+    path = tmp_path / "phase.nc"
+    path.write_bytes(damage((finished[0] / "phase.nc").read_bytes()))
+    code, _, error = command("phase", *TINY, "--out", tmp_path)
+    assert code == 1
+    assert one_line(error)
+    assert f"{path}: damaged or not a results file" in error
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_folder_that_cannot_be_made_is_named(command, tmp_path, below):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    code, _, error = command("phase", *TINY, "--out", file / below)
+    assert code == 1
+    assert one_line(error)
+    assert "file" in error
+    assert file.read_text() == "mine"
+
+
+# --- checking by sampling
+
+
+def test_check_trains_cells_and_reports(finished, command, monkeypatch):
+    monkeypatch.setattr(sampled, "STEPS", 200)
+    monkeypatch.setattr(sampled, "DRAWS", 20_000)
+    folder, _ = finished
+    code, output, error = command("phase", *TINY, "--out", folder, "--check", 2)
+    assert (code, error) == (0, "")
+    assert "trained by sampling against the certified minimum" in output
+    cells = strict((folder / "summary.json").read_text())["check"]
+    assert [(cell["density"], cell["importance"]) for cell in cells] == [(1.0, 0.1), (0.01, 10.0)]
+    assert all(cell["below"] <= 5 and cell["sem"] > 0 for cell in cells)
+
+
+def test_model_below_its_minimum_fails_the_command(finished, command, monkeypatch):
+    monkeypatch.setattr(sampled, "check_cells", lambda *_: [dict.fromkeys(CHECK, 1.0) | {"below": 5.1}])
+    code, output, _ = command("phase", *TINY, "--out", finished[0], "--check", 1)
+    assert code == 1
+    assert "5.1 standard errors below" in " ".join(output.split())
+
+
+CHECK = ("density", "importance", "minimum", "trained", "sem", "excess", "below")
+
+
+# --- stopping
+
+
+def test_killed_run_goes_on_and_gives_the_same_bits(environment, tmp_path):
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    process = start(environment, *LONG, "--out", broken)
+    wait_for_a_row(process, broken)
+    process.kill()  # SIGKILL
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (broken / "phase.nc").exists()
+    rows = {path: path.stat().st_mtime_ns for path in broken.glob(".rows-*/row-*.npz")}
+    assert rows
+    for folder in (broken, whole):
+        process = start(environment, *LONG, "--out", folder, "--json")
+        output, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+        assert strict(output)[0]["cells"] == ROWS * 5
+    one, other = results.load(broken / "phase.nc"), results.load(whole / "phase.nc")
+    assert set(one.variables) == set(other.variables)
+    for name in one.variables:
+        assert one[name].values.tobytes() == other[name].values.tobytes(), name
+    assert sorted(path.name for path in broken.iterdir()) == ["phase.html", "phase.nc", "summary.json"]
+
+
+def test_interrupted_run_keeps_its_rows(environment, tmp_path):
+    process = start(environment, *LONG, "--out", tmp_path)
+    wait_for_a_row(process, tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert error == "superpose: stopped; finished rows are kept, the same command goes on\n"
+    assert any(results.load_row(tmp_path, Diagram(**asdict(DIAGRAM) | {"densities": ROWS}), k) for k in range(ROWS))
+    assert not (tmp_path / "phase.nc").exists()
+
+
+# --- wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--density-min", "0"], "density_min = 0.0: needs a density in (0, 1]"),
+        (["--density-min", "nan"], "density_min = nan: needs a density in (0, 1]"),
+        (["--density-min", "2"], "density_min = 2.0: needs a density in (0, 1]"),
+        (["--density-max", "0.001"], "density_max = 0.001: needs a density in [0.01, 1]"),
+        (["--importance-min", "-1"], "importance_min = -1.0: needs a positive importance"),
+        (["--importance-max", "inf"], "importance_max = inf: needs at least importance_min = 0.1"),
+        (["--n", "2", "--m", "3"], "m = 3: needs at most n = 2"),
+        (["--m", "0"], "m = 0: needs at least 1"),
+        (["--n", "0"], "n = 0: needs at least 1"),
+        (["--densities", "0"], "densities = 0: needs at least 1"),
+        (["--importances", "-3"], "importances = -3: needs at least 1"),
+        (["--restarts", "0"], "restarts = 0: needs at least 1"),
+        (["--steps", "0"], "steps = 0: needs at least 1"),
+        (["--nodes", "7"], "nodes = 7: needs a positive multiple of 8"),
+        (["--tolerance", "1"], "tolerance = 1.0: needs a number in (0, 1)"),
+        (["--seed", "-1"], "seed = -1: needs an integer in [0, 2^32)"),
+        (["--check", "-1"], "check = -1: needs a number of cells, 0 or more"),
+    ],
+)
+def test_wrong_setting_is_named_in_one_line(command, tmp_path, arguments, message):
+    code, output, error = command("phase", *arguments, "--out", tmp_path / "out")
+    assert (code, output, error) == (2, "", f"superpose: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["phase", "--densities", "many"], ["phase", "--density", "1"], ["phases"], []])
+def test_wrong_word_is_refused_without_a_traceback(command, arguments):
+    code, _, error = command(*arguments)
+    assert code == 2
+    assert error
+    assert "Traceback" not in error
+
+
+# --- both published diagrams
+
+
+@pytest.mark.slow
+def test_without_sizes_both_published_diagrams_are_made(command, tmp_path):
+    tiny = ("--densities", 2, "--importances", 2, "--restarts", 1, "--density-min", 0.1, "--steps", 100)
+    code, output, _ = command("phase", *tiny, "--out", tmp_path, "--json")
+    assert code == 0
+    assert [(numbers["n"], numbers["m"]) for numbers in strict(output)] == [(2, 1), (3, 2)]
+    assert strict((tmp_path / "summary.json").read_text()) == strict(output)
+    for name in ("n2-m1", "n3-m2"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["phase.html", "phase.nc", "summary.json"]

@@ -1,0 +1,541 @@
+"""Phases: the exact boundary against its expansions and an independent search, labels, candidates, and small diagrams."""
+
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superpose import solve
+from superpose.expected_loss import relu_output
+from superpose.features import SparseUniform, last_importance
+from superpose.phase import (
+    IGNORED,
+    LABELS,
+    STORED,
+    SUPERPOSED,
+    Diagram,
+    agreement,
+    axes,
+    boundary_offset,
+    candidate_losses,
+    candidates,
+    critical_importance,
+    label,
+    largest_gap,
+    published_boundaries,
+    sampled,
+    solve_row,
+    spinodal_importance,
+    tricritical_points,
+)
+from superpose.phase import run as phase_run
+from superpose.phase.diagram import starts as eager_starts
+from superpose.phase.scores import label_boundary
+from superpose.results import ResultError, save_row
+from superpose.toy_model import Params
+from tests.checks import RTOL, theorem
+
+TINY = Diagram(densities=4, importances=5, restarts=2, steps=200)
+x64 = pytest.mark.x64
+starts = jax.jit(eager_starts, static_argnums=0)
+
+TRICRITICAL = ((0.520247736799398, 0.574041907440224), (0.837319580135034, 0.896440608365))  # theory.md, section 2
+DENSITIES = (0.1, 0.5, 0.7, 0.001, 0.002, 0.004, *(p + d for p, _ in TRICRITICAL for d in (-0.005, 0.005)))
+
+
+@pytest.fixture(scope="module")
+def transition():
+    """Transitions at DENSITIES, all in one compiled call, by density."""
+    found = jax.jit(jax.vmap(critical_importance))(jnp.array(DENSITIES))
+    names = ("importance", "spinodal", "order", "jump", "gradient_norm")
+    return {p: SimpleNamespace(**{name: float(getattr(found, name)[k]) for name in names}) for k, p in enumerate(DENSITIES)}
+
+
+def row_at(number, p, importances):
+    """A row of TINY at any density and importances: both are traced, so all share one compiled function."""
+    solved = solve_row(TINY, number, jnp.asarray(np.float64(p)), jnp.asarray(np.asarray(importances, np.float64)))
+    return jax.tree.map(np.asarray, solved)
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """The rows of TINY, each a dictionary of arrays."""
+    densities, importances = axes(TINY)
+    return [row_at(k, p, importances) for k, p in enumerate(densities)]
+
+
+@pytest.fixture(scope="module")
+def dataset(solved, tmp_path_factory):
+    del solved  # compiles what this runs
+    return phase_run.compute(TINY, tmp_path_factory.mktemp("tiny"))
+
+
+@jax.jit
+def pair_loss(theta, p, importance):
+    """The loss for n=2, m=1 and its gradient at theta = (w_1, w_2, b_1, b_2)."""
+
+    def loss(theta):
+        return relu_output(Params(W=theta[None, :2], b=theta[2:]), SparseUniform(p), last_importance(importance, n=2))
+
+    return jax.value_and_grad(loss)(theta)
+
+
+def variance(p):
+    return p / 3 - p**2 / 4
+
+
+def excess(theta, p, importance):
+    """How far theta lies above the solution that ignores feature 2, and the gradient."""
+    value, gradient = pair_loss(jnp.asarray(theta), jnp.asarray(p), jnp.asarray(importance))
+    return float(value) - importance * variance(p), np.asarray(gradient)
+
+
+# --- the boundary, n=2, m=1
+
+
+@x64
+@pytest.mark.parametrize(
+    ("p", "importance", "jump", "spinodal", "published"),
+    [  # theory.md, section 2, to the digits given there
+        (0.1, 0.0487218979022, -0.604839262, 0.101966340859, 0.057143),
+        (0.5, 0.535738764065, -0.756261842, 0.550444679663, 0.666667),
+        (0.7, 0.772579530482, 0, 0.772579530482, np.nan),
+    ],
+)
+def test_boundary_has_the_known_values(transition, p, importance, jump, spinodal, published):
+    found = transition[p]
+    assert found.importance == pytest.approx(importance, abs=6e-13)
+    assert found.spinodal == pytest.approx(spinodal, abs=6e-13)
+    assert found.jump == pytest.approx(jump, abs=6e-10)
+    assert found.order == (2 if jump == 0 else 1)
+    assert found.gradient_norm < 1e-9
+    assert float(published_boundaries(jnp.array([p]))[0][0]) == pytest.approx(published, abs=6e-7, nan_ok=True)
+
+
+@x64
+def test_tricritical_points_have_the_known_values():
+    np.testing.assert_allclose(tricritical_points(), TRICRITICAL, rtol=0, atol=6e-13)
+
+
+@x64
+@pytest.mark.parametrize(("p", "order"), list(zip(DENSITIES[-4:], (1, 2, 2, 1), strict=True)))
+def test_order_changes_at_each_tricritical_point(transition, p, order):
+    found = transition[p]
+    assert found.order == order
+    assert (found.importance < found.spinodal) == (order == 1)
+    assert (found.jump < 0) == (order == 1)
+
+
+@x64
+def test_boundary_in_the_sparse_limit(transition):
+    """I_c/p -> (2 + sqrt 2)/8 and w_2 -> -(2 - sqrt 2).
+
+    Each further active feature brings a factor p, so the corrections are a power series in p with coefficients of order one:
+    less than p at p = .001, and of order 8 p^3 = 1e-8 once p, 2p and 4p have cancelled the first two.
+    """
+    fine, middle, coarse = (transition[p] for p in (0.001, 0.002, 0.004))
+    for one, two, four, limit in (
+        (fine.importance / 0.001, middle.importance / 0.002, coarse.importance / 0.004, (2 + 2**0.5) / 8),
+        (fine.jump, middle.jump, coarse.jump, -(2 - 2**0.5)),
+    ):
+        assert abs(one - limit) < 1e-3
+        assert (8 * one - 6 * two + four) / 3 == pytest.approx(limit, abs=1e-7)
+
+
+@x64
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_boundary_agrees_with_an_independent_search(transition, p):
+    """BFGS of SciPy along the superposed branch, and the importance at which its minimum crosses I v."""
+
+    def above(importance):
+        start = np.array([1.0, transition[p].jump, 0.1 * p, 0.0])
+        found = scipy.optimize.minimize(excess, start, (p, importance), jac=True, method="BFGS", options={"gtol": 1e-11})
+        assert found.x[0] * found.x[1] < -0.3  # it has stayed on the branch
+        return found.fun
+
+    guess = {0.1: 0.048, 0.5: 0.53}[p]
+    crossing = scipy.optimize.brentq(above, guess, guess * 1.03, xtol=1e-12)
+    assert crossing == pytest.approx(transition[p].importance, rel=1e-8)  # rounding of L over the slope in I
+    assert crossing != pytest.approx(1.02 * transition[p].importance, rel=1e-8)
+
+
+def least_excess(p, importance, length):
+    """Min over (w_1, b_1, b_2) of the excess at w_2 = -length, with scales that leave a well-conditioned problem."""
+    centre = np.array([1, -length, 0, p / 2])
+    basis = length * np.eye(4)[:, [0, 2, 3]]
+
+    def scaled(x):
+        value, gradient = excess(centre + basis @ x, p, importance)
+        return value / length**2, basis.T @ gradient / length**2
+
+    return (
+        length**2 * scipy.optimize.minimize(scaled, [0.0, p / 2, 0.0], jac=True, method="BFGS", options={"gtol": 1e-9}).fun
+    )
+
+
+@x64
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.7, 0.9])
+def test_ignored_solution_loses_its_stability_at_the_spinodal(p):
+    """`a_2 = (I_sp - I) v`, read off two short columns: their difference takes a_3 out, a_4 e^2 ~ 1e-5 stays."""
+    spinodal, e = float(spinodal_importance(p)), 2e-3
+    for factor in (0.98, 1.0, 1.02):
+        importance = factor * spinodal
+        curvature = 2 * least_excess(p, importance, e / 2) / (e / 2) ** 2 - least_excess(p, importance, e) / e**2
+        assert curvature == pytest.approx((spinodal - importance) * variance(p), abs=1e-4 * variance(p))
+
+
+@x64
+@pytest.mark.parametrize(("p", "sign"), [(0.45, -1), (0.6, 1), (0.76, 1), (0.9, -1)])
+def test_cubic_term_at_the_spinodal_sets_the_order(p, sign):
+    """Short columns cost less than none (first order) between 0 and the first tricritical density and past the second."""
+    assert np.sign(least_excess(p, float(spinodal_importance(p)), 1e-2)) == sign
+
+
+@x64
+def test_superposition_pays_exactly_above_the_boundary(transition):
+    for p in (0.1, 0.5):
+        start = jnp.array([1.0, transition[p].jump, 0.1 * p, 0.0])
+        for factor, sign in ((0.999, 1), (1.001, -1)):
+            importance = factor * transition[p].importance
+            found = scipy.optimize.minimize(excess, start, (p, importance), jac=True, method="BFGS")
+            assert np.sign(found.fun) == sign
+
+
+def test_published_boundaries_meet_in_the_triple_point():
+    lower, upper = published_boundaries(jnp.array([0.1, 4 / 7 - 1e-6, 4 / 7 + 1e-6, 1.0]))
+    np.testing.assert_allclose(lower[:2], [0.2 / 3.5, 1], rtol=1e-5)
+    np.testing.assert_allclose(upper[:2], [3.5 / 0.2, 1], rtol=1e-5)
+    assert np.isnan(lower[2:]).all()
+    assert np.isnan(upper[2:]).all()
+
+
+@x64
+def test_published_lower_boundary_is_where_candidates_cross():
+    for p in (0.05, 0.3, 0.55):
+        lower, upper = (float(x[0]) for x in published_boundaries(jnp.array([p])))
+        ignore, _, pair = candidate_losses(p, lower, n=2, m=1)
+        assert float(ignore) == pytest.approx(float(pair), rel=1e-13)
+        _, other, pair = candidate_losses(p, upper, n=2, m=1)
+        assert float(other) == pytest.approx(float(pair), rel=1e-13)
+
+
+# --- candidates
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 1), (3, 2)])
+def test_candidate_loss_is_the_population_loss(n, m):
+    exact = jax.jit(lambda params, p, i: relu_output(params, SparseUniform(p), last_importance(i, n=n)))
+    for p, importance in ((0.01, 0.1), (0.3, 2.0), (0.8, 0.5), (1.0, 1.0)):
+        stated = candidate_losses(p, importance, n=n, m=m)
+        for k, candidate in enumerate(candidates(n=n, m=m)):
+            true = float(exact(candidate.params(p), jnp.asarray(p, float), jnp.asarray(importance, float)))
+            # the loss is a difference of terms up to sum_i I_i p/3, which sets the rounding
+            rounding = RTOL * (n - 1 + importance) * p / 3
+            assert float(stated[k]) == pytest.approx(true, rel=RTOL, abs=0.1 * rounding), candidate.name
+            assert abs(1.02 * float(stated[k]) - true) > 1e-3 * true
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 1), (3, 2)])
+def test_candidates_are_labelled_as_their_columns_say(n, m):
+    for candidate in candidates(n=n, m=m):
+        params = candidate.params(0.3)
+        assert params.W.shape == (m, n)
+        assert int(label(params.W)[-1]) == candidate.label, candidate.name
+        ignored = np.flatnonzero(np.asarray(label(params.W)) == IGNORED)
+        assert tuple(ignored) == candidate.ignored
+        np.testing.assert_allclose(params.b, [0.15 if k in candidate.ignored else 0 for k in range(n)], rtol=1e-6)
+
+
+def test_other_sizes_have_no_candidates():
+    assert candidates(n=5, m=2) == ()
+    assert candidate_losses(0.1, 1.0, n=5, m=2).shape == (0,)
+
+
+# --- labels
+
+
+def column(*entries):
+    return jnp.array(entries, float)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("W", "expected"),
+    [
+        ([[1.0, 0.0]], [STORED, IGNORED]),
+        ([[1.0, -1.0]], [SUPERPOSED, SUPERPOSED]),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]], [STORED, SUPERPOSED, SUPERPOSED]),
+        ([[0.0, 0.0], [0.0, 0.0]], [IGNORED, IGNORED]),
+        ([[1.0, 0.0], [0.0, 0.2]], [STORED, STORED]),
+        ([[1.0, 0.05], [0.0, 0.0]], [STORED, IGNORED]),  # too short to be represented, too short to disturb
+    ],
+)
+def test_label_of_constructed_weights(W, expected):
+    found = label(jnp.array(W))
+    assert found.dtype == jnp.int8
+    assert found.tolist() == expected
+    assert LABELS[expected[0]] in ("ignored", "stored", "superposed")
+
+
+def test_label_thresholds_are_squared_lengths():
+    short = jnp.array([[1.0, 0.0], [0.0, 0.3]])
+    assert label(short, tolerance=0.08).tolist() == [STORED, STORED]
+    assert label(short, tolerance=0.1).tolist() == [STORED, IGNORED]
+    tilted = jnp.array([[1.0, 0.3], [0.0, 0.954]])  # overlap 0.09
+    assert label(tilted, tolerance=0.08).tolist() == [SUPERPOSED, SUPERPOSED]
+    assert label(tilted, tolerance=0.1).tolist() == [STORED, STORED]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, -0.1, float("nan")])
+def test_label_refuses_a_tolerance_outside_0_1(tolerance):
+    with pytest.raises(ValueError, match=r"tolerance = .*: needs to lie in \(0, 1\)"):
+        label(jnp.eye(2), tolerance=tolerance)
+
+
+@theorem
+@given(seed=st.integers(0, 10**6), sparse=st.booleans())
+def test_label_does_not_depend_on_the_basis(seed, sparse):
+    """Labels are functions of the Gram matrix. Draws whose lengths or overlaps lie on the threshold itself are passed over."""
+    rng = np.random.default_rng(seed)
+    W = rng.normal(size=(3, 4)) * (rng.random((3, 4)) < 0.5 if sparse else 1)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    gram = W.T @ W
+    length = gram.diagonal()
+    overlap = (gram**2).sum(1) - length**2
+    nothing = np.where(length > 0.01, length, 1)
+    if np.any(np.abs(length - 0.01) < 1e-4) or np.any(np.abs(overlap / nothing - 0.01) < 1e-4):
+        return
+    plain = label(jnp.asarray(W, float))
+    assert plain.tolist() == label(jnp.asarray(rotation @ W, float)).tolist()
+    assert plain.tolist() == label(jnp.asarray(-W, float)).tolist()
+    order = rng.permutation(4)
+    assert plain[order].tolist() == label(jnp.asarray(W[:, order], float)).tolist()
+
+
+# --- scores
+
+
+def test_agreement_counts_cells():
+    one = np.array([[0, 1], [2, 2]])
+    assert agreement(one, one) == 1
+    assert agreement(one, np.array([[0, 1], [2, 0]])) == 0.75
+    with pytest.raises(ValueError, match=r"shapes \(2, 2\) and \(2,\)"):
+        agreement(one, one[0])
+
+
+def test_label_boundary_is_the_first_cell_that_is_not_ignored():
+    importance = np.array([0.1, 1.0, 10.0])
+    rows = np.array([[0, 0, 2], [0, 2, 0], [0, 0, 0], [1, 1, 1], [0, 1, 1]])
+    expected = [10**0.5, 0.1**0.5, np.nan, np.nan, 0.1**0.5]
+    np.testing.assert_allclose(label_boundary(rows, importance), expected, rtol=1e-14)
+
+
+def test_label_boundary_of_a_single_importance_is_none():
+    assert np.isnan(label_boundary(np.array([[0], [1]]), np.array([1.0]))).all()
+
+
+def test_boundary_offset_is_in_decades_where_both_exist():
+    assert boundary_offset(np.array([1.0, 10.0, np.nan]), np.array([10.0, 1.0, 5.0])) == pytest.approx(1)
+    assert boundary_offset(np.array([2.0, 3.0]), np.array([2.0, np.nan])) == 0
+    assert np.isnan(boundary_offset(np.array([1.0, np.nan]), np.array([np.nan, 1.0])))
+
+
+def test_largest_gap_is_relative_to_the_first():
+    assert largest_gap(np.array([1.0, 2.0]), np.array([1.5, 2.0])) == 0.5
+    assert largest_gap(np.array([1.0]), np.array([0.9])) == pytest.approx(-0.1)
+
+
+# --- diagrams
+
+
+def test_axes_run_from_dense_to_sparse_and_up_in_importance():
+    densities, importances = axes(replace(TINY, densities=3, importances=3))
+    np.testing.assert_allclose(densities, [1, 0.1, 0.01], rtol=1e-14)
+    np.testing.assert_allclose(importances, [0.1, 1, 10], rtol=1e-14)
+
+
+@pytest.mark.parametrize("wider", [dict(importances=7), dict(densities=9), dict(importances=7, steps=9, nodes=128)])
+def test_starts_do_not_depend_on_the_grid(wider):
+    density = jnp.asarray(0.3, float)
+    few, many = starts(TINY, 2, density), starts(replace(TINY, **wider), 2, density)
+    assert few.W.shape == (5, 2 + 3, 1, 2)
+    for a, b in ((few.W, many.W), (few.b, many.b)):
+        assert np.asarray(a).tobytes() == np.asarray(b[:5]).tobytes()
+
+
+def test_starts_differ_between_cells_and_seeds():
+    density = jnp.asarray(0.3, float)
+    drawn = [np.asarray(starts(replace(TINY, seed=s), row, density).W).ravel() for s in (0, 1) for row in (0, 1)]
+    assert len(np.unique(np.concatenate(drawn))) == 4 * 5 * 5 * 2
+    more = starts(replace(TINY, restarts=3), 0, density)
+    np.testing.assert_array_equal(more.W[:, :2], starts(TINY, 0, density).W[:, :2])
+
+
+@x64
+@pytest.mark.parametrize(
+    ("p", "length", "bias", "loss"),
+    [  # theory.md, section 2, "Both optimal", to the digits given there
+        (0.5, 0.938902844049854, 0.0976826814112035, 0.0762824469895636),
+        (0.01, 1.00124353791081, None, 3.33226173043636e-5),
+    ],
+)
+def test_antipodal_minimum_has_the_known_values(p, length, bias, loss):
+    importances = axes(TINY)[1]
+    assert importances[2] == 1
+    row = row_at(0, p, importances)
+    best = int(row["best"][2])
+    W, b = row["W"][2, best, 0], row["b"][2, best]
+    assert float(row["loss"][2, best]) == pytest.approx(loss, rel=1e-13)
+    np.testing.assert_allclose(W**2, length, rtol=1e-9)  # a certified point errs by its gradient norm over the curvature
+    assert W[0] * W[1] < 0
+    if bias is not None:
+        np.testing.assert_allclose(b, bias, rtol=1e-8)
+    assert row["label"][2].tolist() == [SUPERPOSED, SUPERPOSED]
+
+
+@x64
+def test_minimum_lies_below_every_restart_and_every_candidate(solved):
+    for row in solved:
+        best = np.take_along_axis(row["loss"], row["best"][:, None], 1)
+        assert np.all(best <= row["loss"] * (1 + 2e-9))  # of equals, a certified one is taken
+        assert np.all(best <= row["candidate_loss"] * (1 + 1e-12))
+
+
+@x64
+def test_certificates_say_what_they_state(solved):
+    for row in solved:
+        certified = row["converged"] == 1
+        assert certified.mean() > 0.8
+        assert np.all(row["gradient_norm"][certified] <= 1e-9)
+        assert np.all(row["lowest_eigenvalue"][certified] >= -1e-6)
+        assert np.all(np.take_along_axis(certified, row["best"][:, None], 1))
+        assert np.all(row["steps"] <= TINY.steps)
+        assert np.all(row["loss_error"] == 0)  # n=2: a closed form
+
+
+@x64
+def test_stated_loss_is_the_loss_of_the_stated_weights(solved):
+    densities, importances = axes(TINY)
+    value = jax.jit(jax.vmap(lambda w, b, p, i: pair_loss(jnp.concatenate([w[0], b]), p, i)[0], (0, 0, None, None)))
+    for p, row in zip(densities, solved, strict=True):
+        for k, importance in enumerate(importances):
+            again = value(row["W"][k], row["b"][k], jnp.asarray(p), jnp.asarray(importance))
+            np.testing.assert_allclose(row["loss"][k], again, rtol=1e-11)  # cancels from sum_i I_i p/3 at small p
+
+
+@x64
+def test_labels_cross_the_exact_boundary(transition):
+    """At p = .1 the boundary lies at I = .0487: the last feature is ignored below and in superposition above."""
+    row = row_at(0, 0.1, transition[0.1].importance * np.array([0.5, 0.99, 1.01, 2.0, 4.0]))
+    assert row["label"][:, 1].tolist() == [IGNORED, IGNORED, SUPERPOSED, SUPERPOSED, SUPERPOSED]
+
+
+def test_basins_are_numbered_from_the_lowest():
+    losses = jnp.array([3.0, 1.0, 1.0 + 5e-7, 2.0, 0.5, 3.0, 2.0])
+    converged = jnp.array([True, True, True, True, False, True, False])
+    basin, count = solve.basins(losses, converged)
+    assert basin.tolist() == [2, 0, 0, 1, -1, 2, -1]
+    assert count.tolist() == [2, 1, 2, 0, 0, 0, 0]
+
+
+@x64
+def test_rows_number_their_basins_in_the_order_of_loss(solved):
+    for row in solved:
+        for loss, basin, converged in zip(row["loss"], row["basin"], row["converged"], strict=True):
+            assert np.array_equal(basin >= 0, converged == 1)
+            order = np.argsort(loss[basin >= 0], kind="stable")
+            assert np.all(np.diff(basin[basin >= 0][order]) >= 0)
+            assert basin.max() < 0 or set(basin[basin >= 0]) == set(range(basin.max() + 1))
+
+
+@x64
+def test_dataset_is_labelled(dataset):
+    assert dict(dataset.sizes) == dict(density=4, importance=5, restart=5, hidden=1, feature=2, candidate=3)
+    assert dataset["W"].dims == ("density", "importance", "restart", "hidden", "feature")
+    np.testing.assert_array_equal(dataset["density"], axes(TINY)[0])
+    assert all("long_name" in dataset[name].attrs for name in ("W", "loss", "converged", "basin", "label", "exact_boundary"))
+    np.testing.assert_array_equal(dataset["published_label"][0], [IGNORED, IGNORED, IGNORED, STORED, STORED])  # p = 1
+    np.testing.assert_array_equal(dataset["published_label"][-1], SUPERPOSED)  # p = .01
+
+
+@x64
+def test_summary_counts_what_the_dataset_holds(dataset):
+    numbers = phase_run.summary(dataset)
+    assert numbers["cells"] == 20
+    assert numbers["cells_certified"] == 1
+    assert numbers["cells_above_a_candidate"] == 0
+    assert numbers["restarts_certified"] == pytest.approx(float(dataset["converged"].mean()))
+    assert numbers["random_starts_in_lowest_basin"] == pytest.approx(float((dataset["basin"][..., :2] == 0).mean()))
+    assert 0 < numbers["largest_gap_of_candidates"] < 1
+    np.testing.assert_array_equal(numbers["boundary"]["exact"], dataset["exact_boundary"])
+
+
+@x64
+def test_stopped_run_goes_on_with_the_rows_it_has(solved, tmp_path, monkeypatch):
+    diagram = replace(TINY, density_min=0.0005)  # too sparse for the exact boundary, which is not wanted here
+    done, seen = [], []
+
+    def stop_after(count):
+        def row(_, k, *__):
+            if len(done) == count:
+                raise KeyboardInterrupt
+            done.append(k)
+            return solved[k]
+
+        return row
+
+    monkeypatch.setattr(phase_run.os, "cpu_count", lambda: 1)  # one row after another
+    monkeypatch.setattr(phase_run, "solve_row", stop_after(2))
+    with pytest.raises(KeyboardInterrupt):
+        phase_run.compute(diagram, tmp_path / "a", advance=lambda: seen.append(1))
+    assert (done, len(seen)) == ([0, 1], 2)
+    damaged = next(tmp_path.glob("a/.rows-*/row-00001.npz"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    monkeypatch.setattr(phase_run, "solve_row", stop_after(-1))
+    resumed = phase_run.compute(diagram, tmp_path / "a")
+    assert done == [0, 1, 1, 2, 3]
+    undisturbed = phase_run.compute(diagram, tmp_path / "b")
+    for name in undisturbed.variables:
+        assert resumed[name].values.tobytes() == undisturbed[name].values.tobytes(), name
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["phase.nc"]
+    done.clear()
+    phase_run.compute(diagram, tmp_path / "a", advance=lambda: seen.append(1))
+    assert (done, len(seen)) == ([], 2 + 4)  # read, not computed; the bar is full
+    with pytest.raises(ResultError, match=r"phase\.nc: holds a diagram of other settings"):
+        phase_run.compute(replace(diagram, seed=1), tmp_path / "a")
+
+
+@x64
+def test_row_without_a_name_is_computed_again(solved, tmp_path, monkeypatch):
+    diagram = replace(TINY, density_min=0.0005)
+    save_row(tmp_path, diagram, 1, {"loss": np.zeros(3)})
+    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: solved[k])
+    assert phase_run.compute(diagram, tmp_path)["loss"][1].values.tobytes() == solved[1]["loss"].tobytes()
+
+
+@x64
+def test_trained_models_do_not_lie_below_the_certified_minimum(dataset, monkeypatch):
+    """And the gate has power: minima 3 % too high are noticed."""
+    monkeypatch.setattr(sampled, "STEPS", 1_500)
+    monkeypatch.setattr(sampled, "DRAWS", 300_000)
+    cells = sampled.check_cells(dataset, TINY, 4)
+    assert len(cells) == 4
+    assert [cell["density"] for cell in cells] == sorted((cell["density"] for cell in cells), reverse=True)
+    assert all(cell["below"] <= 5 for cell in cells)
+    wrong = sampled.check_cells(dataset.assign(loss=1.03 * dataset["loss"]), TINY, 4)
+    assert any(cell["below"] > 5 for cell in wrong)
+    assert wrong[0]["trained"] == cells[0]["trained"]
+
+
+def test_float32_is_refused():
+    if jnp.zeros(()).dtype == jnp.float64:
+        pytest.skip("for the float32 run")
+    for call in (tricritical_points, partial(critical_importance, 0.1), partial(phase_run.compute, TINY, None)):
+        with pytest.raises(ValueError, match="float64"):
+            call()
