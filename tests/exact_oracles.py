@@ -116,9 +116,9 @@ SECOND_MOMENTS = {"uniform": 1 / 3, "symmetric": 1 / 3, "exponential": 2.0}
 def bromwich(g, b, densities, i, *, law="uniform", kind="independent", sets=None, nodes=4000):
     """`E r(y)^q = q!/(2 pi i) int M(s) / s^{q+1} ds`, M(s) = E e^{sy}, by the trapezoid rule on `s = al + i k h`.
 
-    The term with nobody active is a jump, taken out of M and added back; h = 2 pi al / 38 errs by e^-38 (singularities are al away: at 0, and an
-    exponential's at 1 / g >= 2 al), and what is cut off
-    falls as (nodes h)^-2 or faster. Not for binary features, whose M does not decay.
+    The term with nobody active is a jump, taken out of M and added back; h = 2 pi al / 38 errs by e^-38, as singularities
+    are al away or more: at 0, and an exponential's at 1 / g >= 2 al. What is cut off falls as (nodes h)^-2 or faster.
+    Not for binary features, whose M does not decay.
 
     Args:
         g: the row, `(n,)`.

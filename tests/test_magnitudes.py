@@ -108,7 +108,7 @@ def test_single_feature_gradients(name):
     """`d/db E r^2 = 2 E r`, `d/dg E r^2 = 2 E u r`, `d/db E (u - r)^2 = -2 E (u - r) 1[y > 0]`, and with u for g."""
     law, (b, g) = LAWS[name], (jnp.asarray(x) for x in zip(*CORNERS, strict=True))
     for function, slope in (
-        (law.relu_square, lambda u, y: 2 * max(y, 0)),
+        (law.relu_square, lambda u, y: 2 * max(y, 0)),  # noqa: ARG005
         (law.relu_error, lambda u, y: -2 * (u - y) * (y > 0)),
     ):
         found = np.stack(jax.jit(jax.vmap(jax.grad(function, argnums=(0, 1))))(b, g), 1)
