@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -536,6 +537,6 @@ def test_trained_models_do_not_lie_below_the_certified_minimum(dataset, monkeypa
 def test_float32_is_refused():
     if jnp.zeros(()).dtype == jnp.float64:
         pytest.skip("for the float32 run")
-    for call in (tricritical_points, partial(critical_importance, 0.1), partial(phase_run.compute, TINY, None)):
+    for call in (tricritical_points, partial(critical_importance, 0.1), partial(phase_run.compute, TINY, Path("unused"))):
         with pytest.raises(ValueError, match="float64"):
             call()
