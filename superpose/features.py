@@ -29,6 +29,7 @@ class Sparse:
 
     density: Array | float
     magnitude: ClassVar[magnitudes.Magnitude]
+    law: str = struct.field(pytree_node=False, default="", repr=False)  # jit takes classes of equal fields for one another
 
 
 @struct.dataclass
@@ -36,6 +37,7 @@ class SparseUniform(Sparse):
     """Magnitudes u ~ U[0, 1]: the distribution of "Toy Models of Superposition"."""
 
     magnitude: ClassVar = magnitudes.UNIFORM
+    law: str = struct.field(pytree_node=False, default="uniform", repr=False)
 
 
 @struct.dataclass
@@ -43,6 +45,7 @@ class SparseBinary(Sparse):
     """Magnitude 1: a feature is on or off."""
 
     magnitude: ClassVar = magnitudes.BINARY
+    law: str = struct.field(pytree_node=False, default="binary", repr=False)
 
 
 @struct.dataclass
@@ -50,6 +53,7 @@ class SparseSymmetric(Sparse):
     """Magnitudes u ~ U[-1, 1]: a feature has a sign."""
 
     magnitude: ClassVar = magnitudes.SYMMETRIC
+    law: str = struct.field(pytree_node=False, default="symmetric", repr=False)
 
 
 @struct.dataclass
@@ -57,6 +61,7 @@ class SparseExponential(Sparse):
     """Magnitudes u ~ Exp(1), of mean 1 and unbounded."""
 
     magnitude: ClassVar = magnitudes.EXPONENTIAL
+    law: str = struct.field(pytree_node=False, default="exponential", repr=False)
 
 
 @struct.dataclass
@@ -70,6 +75,7 @@ class Together:
 
     features: Sparse
     sets: tuple[int, ...] = struct.field(pytree_node=False)
+    coupling: str = struct.field(pytree_node=False, default="together", repr=False)
 
 
 @struct.dataclass
@@ -83,6 +89,7 @@ class Exclusive:
 
     features: Sparse
     sets: tuple[int, ...] = struct.field(pytree_node=False)
+    coupling: str = struct.field(pytree_node=False, default="exclusive", repr=False)
 
 
 Distribution = Sparse | Together | Exclusive
