@@ -11,7 +11,7 @@ Phi stands for the terms of the product with more active sets than are removed, 
 
 One pass over the nodes gives the products, a second one, with everything per output known, the gradient in each g_ij:
 O(n^2 K) work, O(n^2) memory, no sine or cosine per element. Passes are separate because XLA would otherwise evaluate what
-belongs to an output again for each of its n inputs.
+belongs to an output again for each of its n inputs. In the passes arrays are (input j, output i, model).
 
 Reference: the COS method, Fang and Oosterlee 2008, SIAM J. Sci. Comput. 31, 826.
 """
@@ -21,17 +21,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
 
 from superpose.few_active import set_moments
-from superpose.ladder import BLOCK, ladder, powers, scaled
+from superpose.ladder import ladder, powers, scaled
 from superpose.magnitudes import Magnitude, times_i_power
+from superpose.models_last import models_last
 from superpose.sets import Sets, active_part, active_slope, product
 
 Rows = Float[Array, " n"]
 Square = Float[Array, "n n"]
-Nodes = Complex[Array, "blocks n block"]
-"""Per node and output; node k is entry [(k - 1) // BLOCK, :, (k - 1) % BLOCK]."""
+RowsOfAll = Float[Array, "n models"]
+Squares = Float[Array, "n n models"]
 
 
 class Interval(NamedTuple):
@@ -113,23 +114,22 @@ def parabola(span: Interval) -> tuple[Rows, Rows, Rows, Rows]:
     return *square, kink / (2 * length), kink * (c**2 / (2 * length) - length / 6)
 
 
-def _first_pass(sets: Sets, law: Magnitude, gram: Square, theta: Rows, phases: list[Rows], blocks: int) -> tuple:
-    """Per node and output: terms with one and with more active sets; psi, psi', psi'' of the own set; the phases.
+def lifted(sets: Sets, density: Array, idle: Array, others_idle: Array) -> Sets:
+    """The sets with `(S, M)` arrays made to go along (input or set, output, model)."""
+    return sets._replace(density=density[:, None], idle=idle[:, None], others_idle=others_idle[:, None])
 
-    Arrays are (input j, output i, node): the product over inputs then runs along whole registers.
-    """
-    padded = jnp.concatenate([gram, jnp.zeros_like(gram[:, :1])], axis=1)
-    own = padded[np.arange(len(theta))[:, None], sets.members] * theta[:, None]
-    ladders = [ladder(law, theta[None, :] * gram, 0), ladder(law, own, 2)]
-    ladders += [powers(phase) for phase in phases]
 
-    def step(states: list, _: None) -> tuple[list, tuple]:
-        moved = [rung.step(state) for rung, state in zip(ladders, states, strict=True)]
-        values = [value for _, value in moved]
-        one, rest = product(sets.idle, active_part(sets, values[0][0]))
-        return [state for state, _ in moved], (one, rest, values[1], [v[0] for v in values[2:]])
+def _first_pass(sets: Sets, law: Magnitude, gram: Squares, theta: RowsOfAll, k: Array) -> tuple:
+    """Per node and output: terms with one and with more active sets; and psi, psi', psi'' of the own set."""
+    padded = jnp.concatenate([gram, jnp.zeros_like(gram[:1])])
+    own = padded[sets.members.T, np.arange(len(theta))] * theta[None]
+    every, mine = ladder(law, theta[None] * gram, 0), ladder(law, own, 2)
 
-    return jax.lax.scan(step, [rung.start for rung in ladders], None, length=blocks)[1]
+    def step(states: tuple, k: Array) -> tuple[tuple, tuple]:
+        (first, (psi,)), (second, values) = every.step(states[0], k), mine.step(states[1], k)
+        return (first, second), (product(sets.idle, active_part(sets, psi)), values)
+
+    return jax.lax.scan(step, (every.start, mine.start), k)[1]
 
 
 class Own(NamedTuple):
@@ -141,13 +141,13 @@ class Own(NamedTuple):
 
 
 def _own(sets: Sets, psi: list[Array]) -> Own:
-    """From psi, psi', psi'' of shape (blocks, n, L, block); `E[u e^{itu}] = -i psi'(t)`."""
-    p = sets.density[None, :, None]
-    members = [[x[:, :, k] for x in psi] for k in range(sets.members.shape[1])]
+    """From psi, psi', psi'' of shape (nodes, L, n, M); `E[u e^{itu}] = -i psi'(t)`."""
+    p = sets.density[None, :, 0]
+    members = [[x[:, k] for x in psi] for k in range(sets.members.shape[1])]
     chi, bend = (scaled(p, times_i_power(x, -1)) for x in members[0][1:])
     if sets.kind != "together":
-        densities = jnp.append(sets.density, 0)[sets.members]
-        active = sum((scaled(densities[None, :, k, None], m[0]) for k, m in enumerate(members)), jnp.zeros_like(chi))
+        densities = jnp.concatenate([p, jnp.zeros_like(p[:, :1])], axis=1)[:, sets.members]
+        active = sum((scaled(densities[:, :, k], m[0]) for k, m in enumerate(members)), jnp.zeros_like(chi))
         return Own(active, chi, [bend] + [jnp.zeros_like(bend)] * (len(members) - 1))
     others = jnp.ones_like(chi)
     for mate in members[1:]:
@@ -170,23 +170,22 @@ class Terms(NamedTuple):
     cross_factor: Array
     more: Array
     own_slopes: list[Array]
-    frequency: Array
 
 
-def _terms(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> Terms:
+def series_terms(sets: Sets, b: RowsOfAll, span: Interval, k: Array, products: tuple, psi: list[Array]) -> Terms:
+    """The series' terms at nodes `k`, from per-node `products`, the terms with one and with more active sets, and own psi's."""
     length = span.c - span.a
     theta = jnp.pi / length
-    phases = [theta * (b - span.a), -theta * span.a]
-    one, rest, psi, (turn, edge) = _first_pass(sets, law, gram, theta, phases, nodes // BLOCK)
-    k = jnp.arange(1, nodes + 1, dtype=b.dtype).reshape(-1, 1, BLOCK)
-    w = k * theta[None, :, None]
-    height = (span.kink / length)[None, :, None]
+    one, rest = products
+    turn, edge = (_powers(theta * x, k) for x in (b - span.a, -span.a))
+    w = k[:, None, None] * theta[None]
+    height = (span.kink / length)[None]
     of_cross = -2 * height * edge.real / w**2
     of_square = 4 * height * edge.imag / w**3
     own, more = _own(sets, psi), one + rest
-    idle, others = (x[sets.number][None, :, None] for x in (sets.idle, sets.others_idle))
+    idle, others = (x[None, sets.number, 0] for x in (sets.idle, sets.others_idle))
     total = jax.lax.complex(idle + own.active.real, own.active.imag)
-    without = _quotient(more - scaled(others, own.active), total)  # others active, without the own set
+    without = quotient(more - scaled(others, own.active), total)  # others active, without the own set
     every = jax.lax.complex(without.real + others, without.imag)
     kept, left = (rest, without) if sets.removed else (more, every)
     square, cross = scaled(of_square, turn), scaled(-2 * of_cross, turn)
@@ -198,47 +197,76 @@ def _terms(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *,
         cross_factor=scaled(w, cross * own.chi * every),
         more=more,
         own_slopes=[(chain * slope).real * w for slope in own.slopes],
-        frequency=w,
     )
 
 
-def _quotient(x: Array, y: Array) -> Array:
+def _powers(theta: RowsOfAll, k: Array) -> Array:
+    """`e^{i k theta}` for each node: one product after the other."""
+    rung = powers(theta)
+    return jax.lax.scan(rung.step, rung.start, k)[1][0]
+
+
+def quotient(x: Array, y: Array) -> Array:
     """X / y, and 0 where y = 0."""
     tiny = jnp.finfo(y.real.dtype).tiny
     return scaled(1 / (y.real**2 + y.imag**2 + tiny), x * jnp.conj(y))
 
 
+def _terms(sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interval, k: Array) -> Terms:
+    return series_terms(sets, b, span, k, *_first_pass(sets, law, gram, jnp.pi / (span.c - span.a), k))
+
+
 def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> Float[Array, "nodes n"]:
     """What each node adds to each output's `E r^2 - 2 E[x_i r]`."""
-    value = _terms(sets, law, gram, b, span, nodes=nodes).value
-    return jnp.swapaxes(value, 1, 2).reshape(nodes, -1)
+
+    def core(varied: tuple, fixed: tuple) -> Array:
+        (g, offset), (span, *chances) = varied, fixed
+        return _terms(lifted(sets, *chances), law, g, offset, span, node_numbers(nodes, b)).value
+
+    return models_last(core)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
 
 
 def value_and_slopes(
     sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
 ) -> tuple[Rows, Square, Rows]:
     """The series' share of each output's loss, `(n,)`; its slopes in g_ij, `(i, j)`; and in b_i, `(n,)`."""
-    terms = _terms(sets, law, gram, b, span, nodes=nodes)
-    rung = ladder(law, jnp.pi / (span.c - span.a)[None, :] * gram, 1)
-    elsewhere = jnp.asarray(~np.equal.outer(np.unique(sets.number), sets.number), b.dtype)[:, :, None]
-    idle, others = sets.idle[:, None, None], sets.others_idle[:, None, None]
+
+    def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
+        (g, offset), (span, *chances) = varied, fixed
+        return _both_passes(lifted(sets, *chances), law, g, offset, span, node_numbers(nodes, b))
+
+    value, slopes, bias = models_last(core)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+    return value, slopes.T, bias
+
+
+def node_numbers(nodes: int, like: Array) -> Array:
+    """K of each node, in the dtype of `like`."""
+    return jnp.arange(1, nodes + 1, dtype=like.dtype)
+
+
+def _both_passes(
+    sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interval, k: Array
+) -> tuple[Array, Array, Array]:
+    terms = _terms(sets, law, gram, b, span, k)
+    rung = ladder(law, (jnp.pi / (span.c - span.a))[None] * gram, 1)
+    elsewhere = jnp.asarray(~np.equal.outer(np.unique(sets.number), sets.number), b.dtype)[..., None]
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, None]:
         state, slopes = carry
-        square, cross, more = xs
-        state, (psi, dpsi) = rung.step(state)
+        k, square, cross, more = xs
+        state, (psi, dpsi) = rung.step(state, k)
         active = active_part(sets, psi)
-        total = jax.lax.complex(idle + active.real, active.imag)
-        factor = square[None] * (more[None] - scaled(others, active)) + scaled(elsewhere, cross[None])
-        factor = _quotient(factor, total)
+        total = jax.lax.complex(sets.idle + active.real, active.imag)
+        factor = square[None] * (more[None] - scaled(sets.others_idle, active)) + scaled(elsewhere, cross[None])
+        factor = quotient(factor, total)
         if not sets.removed:
-            factor = factor + scaled(others, square[None])
+            factor = factor + scaled(sets.others_idle, square[None])
         factor = factor if sets.alone else factor[sets.number]
         return (state, slopes + (factor * active_slope(sets, psi, dpsi)).real), None
 
-    start = (rung.start, jnp.zeros((*gram.shape, BLOCK), b.dtype))
-    (_, slopes), _ = jax.lax.scan(step, start, (terms.square_factor, terms.cross_factor, terms.more))
-    slopes = jnp.pad(slopes.sum(-1).T, ((0, 0), (0, 1)))
-    own = jnp.stack([x.sum((0, 2)) for x in terms.own_slopes], -1)
-    slopes = slopes.at[np.arange(len(b))[:, None], sets.members].add(own)[:, :-1]
-    return terms.value.sum((0, 2)), slopes, terms.bias.sum((0, 2))
+    start = (rung.start, jnp.zeros_like(gram))
+    (_, slopes), _ = jax.lax.scan(step, start, (k, terms.square_factor, terms.cross_factor, terms.more))
+    slopes = jnp.concatenate([slopes, jnp.zeros_like(slopes[:1])])
+    own = jnp.stack([x.sum(0) for x in terms.own_slopes])
+    slopes = slopes.at[sets.members.T, np.arange(len(b))].add(own)[:-1]
+    return terms.value.sum(0), slopes, terms.bias.sum(0)

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from superpose import cosine_series, features, few_active
-from superpose.ladder import BLOCK
+from superpose import compressed_series, cosine_series, features, few_active
 from superpose.sets import Sets, sets_of
 from superpose.toy_model import Params
 
 Importance = Float[Array, " n"] | Float[Array, ""] | float
+
+FEWEST = 8
+"""Nodes below which a series says nothing."""
 
 
 def relu_output(
@@ -39,13 +41,13 @@ def relu_output(
         params: `W` (m, n), `b` (n,).
         distribution: of the n features.
         importance: weight of each feature, scalar or `(n,)`, >= 0.
-        nodes: terms of the series, a multiple of 8. The work is proportional to n^2 nodes.
+        nodes: terms of the series, at least 8. The work is proportional to n^2 nodes.
 
     Returns:
         The loss, a scalar >= 0.
 
     Raises:
-        ValueError: shapes that do not fit, `nodes` not a positive multiple of 8, or a derivative in the distribution.
+        ValueError: shapes that do not fit, `nodes` below 8, or a derivative in the distribution.
 
     Reference: "Toy Models of Superposition" (Elhage et al. 2022), section 2, for the model and loss.
     """
@@ -65,8 +67,9 @@ def error_bound(
 ) -> Float[Array, ""]:
     """An estimate, tested to lie above the truth, of how far `relu_output` with these `nodes` is from the population loss.
 
-    `sum_i I_i [max_{K/2 <= k < K} |S_K - S_k| + P(y_i outside [a, c]) (c - a)^2 + 4 eps sum_k |term_k|]`, S_k the series cut
-    at node k; 0 where a closed form is used. Costs as much as the loss.
+    `sum_i I_i [max_{K/2 <= k < K} |S_K - S_k| + P(y_i outside [a, c]) (c - a)^2 + 4 eps sum_k |term_k| + sum_r |A_ri M_ri|]`, with
+    S_k the series cut at node k and, for many features, the last quarter of Chebyshev terms; 0 where a closed form is used.
+    Costs as much as the loss.
 
     Returns:
         Absolute error, a scalar >= 0; raises as `relu_output`.
@@ -77,10 +80,13 @@ def error_bound(
         return jnp.zeros((), params.b.dtype)
     law, gram = features.magnitude(distribution), params.W.T @ params.W
     span = cosine_series.interval(sets, law, gram, params.b, nodes=nodes)
-    terms = cosine_series.node_values(sets, law, gram, params.b, span, nodes=nodes)
+    if compressed_series.applies(sets, law):
+        terms, beyond = compressed_series.node_values(sets, law, gram, params.b, span, nodes=nodes)
+    else:
+        terms, beyond = cosine_series.node_values(sets, law, gram, params.b, span, nodes=nodes), 0
     after = jnp.cumsum(terms[::-1], axis=0)[: nodes // 2]  # S_K - S_k for k = K-1 .. K/2
     rounding = 4 * jnp.finfo(terms.dtype).eps * jnp.abs(terms).sum(0)
-    return jnp.sum(importance * (jnp.abs(after).max(0) + span.tail * (span.c - span.a) ** 2 + rounding))
+    return jnp.sum(importance * (jnp.abs(after).max(0) + span.tail * (span.c - span.a) ** 2 + rounding + beyond))
 
 
 def linear(params: Params, distribution: features.Distribution, importance: Importance = 1.0) -> Float[Array, ""]:
@@ -122,8 +128,8 @@ def mean_field(params: Params, distribution: features.Distribution, importance: 
 def _check(params: Params, nodes: int) -> None:
     if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
         raise ValueError(f"W has shape {params.W.shape}, b {params.b.shape}: needs (m, n) and (n,) for one model")
-    if nodes < BLOCK or nodes % BLOCK:
-        raise ValueError(f"nodes = {nodes}: needs a positive multiple of {BLOCK}")
+    if nodes < FEWEST:
+        raise ValueError(f"nodes = {nodes}: needs at least {FEWEST}")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -136,7 +142,10 @@ def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: i
         return exact(gram, b)
     law = features.magnitude(distribution)
     span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
-    series = cosine_series.node_values(sets, law, gram, b, span, nodes=nodes).sum(0)
+    if compressed_series.applies(sets, law):
+        series = compressed_series.node_values(sets, law, gram, b, span, nodes=nodes)[0].sum(0)
+    else:
+        series = cosine_series.node_values(sets, law, gram, b, span, nodes=nodes).sum(0)
     return _closed_part(sets, law, span, gram, b) + series
 
 
@@ -153,7 +162,8 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
     if exact is None:
         law = features.magnitude(distribution)
         span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
-        series, by_gram, by_bias = cosine_series.value_and_slopes(sets, law, gram, b, span, nodes=nodes)
+        way = compressed_series if compressed_series.applies(sets, law) else cosine_series
+        series, by_gram, by_bias = way.value_and_slopes(sets, law, gram, b, span, nodes=nodes)
         exact = partial(_closed_part, sets, law, span)
     else:
         series, by_gram, by_bias = jnp.zeros_like(b), jnp.zeros_like(gram), jnp.zeros_like(b)

@@ -28,7 +28,8 @@ class Sets(NamedTuple):
 
     `number` (n,) is each feature's set; `members` (n, L) its set's features, itself first, padded with n. `density` (n,) is
     that of the feature; `idle` (S,) the probability that a set is off, `others_idle` (S,) that all *other* sets are.
-    `removed` is how many active sets an elementary closed form still covers: 1, but 0 for features that come together.
+    `removed` is how many active sets an elementary closed form still covers: 1, but 0 for features that come together. `equal`:
+    independent features of one density.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Sets(NamedTuple):
     idle: Array
     others_idle: Array
     removed: int
+    equal: bool
 
     @property
     def alone(self) -> bool:
@@ -65,6 +67,7 @@ def sets_of(distribution: features.Distribution, *, n: int, dtype: jnp.dtype) ->
         idle=idle,
         others_idle=_product_of_others(idle),
         removed=0 if together else 1,
+        equal=not coupled and jnp.ndim(distribution.density) == 0,
     )
 
 
@@ -109,13 +112,13 @@ def active_slope(sets: Sets, psi: Array, dpsi: Array) -> Array:
     return parts * _others(sets, psi) if sets.kind == "together" and not sets.alone else parts
 
 
-def product(idle: Float[Array, " s"], active: Array) -> tuple[Array, Array]:
+def product(idle: Float[Array, "s ..."], active: Array) -> tuple[Array, Array]:
     """Split `prod_s (idle_s + active_s) - prod_s idle_s` into the terms with one active set and those with more.
 
     A tree of pairs. Nothing is subtracted, so the rest keeps its digits where hardly anything is active.
 
     Args:
-        idle: shape `(S,)`.
+        idle: shape `(S,)`, or `(S, 1, ...)` to go along `active`.
         active: shape `(S, ...)`, complex or real.
 
     Returns:
@@ -126,9 +129,9 @@ def product(idle: Float[Array, " s"], active: Array) -> tuple[Array, Array]:
         half = count // 2
         if count % 2:
             last = _take(level, 2 * half, count)
-            odd = last if odd is None else _combine(odd, last)
-        level = _combine(_take(level, 0, half), _take(level, half, 2 * half))
-    _, one, rest = level if odd is None else _combine(level, odd)
+            odd = last if odd is None else combine(odd, last)
+        level = combine(_take(level, 0, half), _take(level, half, 2 * half))
+    _, one, rest = level if odd is None else combine(level, odd)
     return one[0], jnp.zeros_like(one[0]) if rest is None else rest[0]
 
 
@@ -136,8 +139,8 @@ def _take(level: tuple, start: int, stop: int) -> tuple:
     return tuple(None if x is None else x[start:stop] for x in level)
 
 
-def _combine(left: tuple, right: tuple) -> tuple:
-    """(idle, one, rest) of a union: `rest = idle rest' + rest idle' + (one + rest)(one' + rest')`; None stands for 0."""
+def combine(left: tuple, right: tuple) -> tuple:
+    """(idle, one, rest) of a union of sets: `rest = idle rest' + rest idle' + (one + rest)(one' + rest')`; None stands for 0."""
     (idle_a, one_a, rest_a), (idle_b, one_b, rest_b) = left, right
     times = scaled if jnp.iscomplexobj(one_a) else mul
     a, b = _lift(idle_a, one_a), _lift(idle_b, one_b)

@@ -18,7 +18,7 @@ class Diagram:
         density_max: largest density, in (0, 1].
         importance_min: smallest importance of the last feature, above 0.
         importance_max: largest importance of the last feature.
-        nodes: terms of the cosine series, a multiple of 8; not used up to n = 3, where the loss is a closed form.
+        nodes: terms of the cosine series, at least 8; not used up to n = 3, where the loss is a closed form.
         steps: quasi-Newton steps a start may take.
         tolerance: squared length below which a column or an overlap counts as nothing in labels, in (0, 1).
         seed: of the random starts.
@@ -50,7 +50,7 @@ class Diagram:
         _require("importance_min", self.importance_min, finite, "a positive importance")
         above = self.importance_min <= self.importance_max < inf
         _require("importance_max", self.importance_max, above, f"at least importance_min = {self.importance_min}")
-        _require("nodes", self.nodes, self.nodes >= 8 and self.nodes % 8 == 0, "a positive multiple of 8")
+        _require("nodes", self.nodes, self.nodes >= 8, "at least 8")
         _require("tolerance", self.tolerance, 0 < self.tolerance < 1, "a number in (0, 1)")
         _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
 

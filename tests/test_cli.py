@@ -282,7 +282,7 @@ def test_interrupted_run_keeps_its_rows(environment, tmp_path):
         (["--importances", "-3"], "importances = -3: needs at least 1"),
         (["--restarts", "0"], "restarts = 0: needs at least 1"),
         (["--steps", "0"], "steps = 0: needs at least 1"),
-        (["--nodes", "7"], "nodes = 7: needs a positive multiple of 8"),
+        (["--nodes", "7"], "nodes = 7: needs at least 8"),
         (["--tolerance", "1"], "tolerance = 1.0: needs a number in (0, 1)"),
         (["--seed", "-1"], "seed = -1: needs an integer in [0, 2^32)"),
         (["--check", "-1"], "check = -1: needs a number of cells, 0 or more"),

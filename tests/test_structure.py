@@ -14,12 +14,14 @@ ALLOWED = {
     "ladder": {"magnitudes"},
     "sets": {"features", "ladder"},
     "few_active": {"magnitudes", "sets"},
-    "cosine_series": {"few_active", "ladder", "magnitudes", "sets"},
+    "models_last": set(),
+    "cosine_series": {"few_active", "ladder", "magnitudes", "models_last", "sets"},
+    "compressed_series": {"cosine_series", "ladder", "magnitudes", "models_last", "sets"},
     # the model and its exact loss
     "toy_model": set(),
     "frames": set(),
     "interference": set(),
-    "expected_loss": {"cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
+    "expected_loss": {"compressed_series", "cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
     # train | solve
     "train": {"features", "toy_model"},
     "solve": set(),

@@ -1,0 +1,254 @@
+"""The series of `superpose.cosine_series` for many features of one density, with the product over features compressed.
+
+On the nodes `w_k = k theta_i` of output i, the logarithm of a factor of the characteristic function is an analytic function of
+`w_k g_ij`, so a Chebyshev series in `x_ij = theta_i g_ij / tau`, tau the largest, holds it for all j at once:
+
+    sum_j f(w_k g_ij) = sum_r C_kr M_ri,   M_ri = sum_j T_r(x_ij),
+
+with coefficients C from the values of f at R points, the same for all outputs. What took n^2 K complex factors takes n^2 R real
+multiplications for the moments M, as many for the gradient, a polynomial in x_ij, and two small products of matrices. Each
+output's own feature and its largest overlaps stay factors of their own: the range of x shrinks to what is left.
+
+f is psi, for the terms with one active feature, and `D = log(1 + q psi) - q psi`, q = p / (1 - p), or from p = 1/2 on
+`log(1 - p + p psi)`: so terms with several active features keep their digits where p is small, and p may be 1.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from superpose.cosine_series import (
+    Interval,
+    Rows,
+    RowsOfAll,
+    Square,
+    Squares,
+    Terms,
+    lifted,
+    node_numbers,
+    quotient,
+    series_terms,
+)
+from superpose.ladder import ladder, scaled
+from superpose.magnitudes import UNIFORM, Magnitude
+from superpose.models_last import models_last
+from superpose.sets import Sets, combine, product
+
+FEWEST = 32
+"""Features from which it is the faster way."""
+LARGE = 4
+"""Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
+TERMS = 32
+"""Chebyshev terms R, even."""
+
+
+def applies(sets: Sets, law: Magnitude) -> bool:
+    """Whether the features are independent, of one density, uniform, and many."""
+    return sets.kind == "independent" and sets.equal and law.name == "uniform" and len(sets.number) >= FEWEST
+
+
+class Bulk(NamedTuple):
+    """What the compressed features add to each node, and how it changes with their overlaps."""
+
+    x: Array  # scaled overlaps (j, i, M), 0 for those that are factors of their own
+    moments: Array  # (R, i, M)
+    psi: tuple[Array, Array]  # Chebyshev coefficients of the real and imaginary part of psi, (K, R/2, M)
+    log: tuple[Array, Array]  # and of D or log(1 - p + p psi)
+    split: tuple[Array, Array, Array]  # (idle, one, rest) of their product
+
+
+def _large(gram: Squares) -> tuple[Array, Squares]:
+    """The own feature and the `LARGE` largest overlaps of each output, `(1 + LARGE, i, M)`; |g| of the others, -1 for these."""
+    size = jax.lax.stop_gradient(jnp.abs(gram))
+    row = jnp.arange(len(gram), dtype=jnp.int32)[:, None, None]
+    chosen = [jnp.broadcast_to(row[:, 0], size.shape[1:])]
+    for k in range(1 + LARGE):
+        size = jnp.where(row == chosen[-1][None], -1, size)
+        if k < LARGE:
+            chosen.append(
+                jnp.where(size == size.max(0)[None], row, len(gram)).min(0)
+            )  # argmax, which XLA does not vectorise
+    return jnp.stack(chosen), size
+
+
+def _chebyshev_moments(x: Squares, skipped: int) -> Array:
+    """`sum_j T_r(x_ij)`, r < TERMS, without the `skipped` features of each output, whose x is 0."""
+    before, now, sums = jnp.ones_like(x), x, []
+    for _ in range(TERMS):  # no scan: each sum takes its own registers through the recurrence, and memory is read once
+        sums.append(before.sum(0))
+        before, now = now, 2 * x * now - before
+    at_zero = np.cos(np.arange(TERMS) * np.pi / 2).round()
+    return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None, None]
+
+
+def _points() -> tuple[np.ndarray, np.ndarray]:
+    """The positive half of the R Chebyshev points, and the matrix from values there to coefficients, `(R, R/2)`.
+
+    `f(-x) = conj f(x)`: even coefficients are those of the real part, odd ones i times those of the imaginary part.
+    """
+    angle = np.pi * (np.arange(TERMS // 2) + 0.5) / TERMS
+    order = np.arange(TERMS)[:, None]
+    return np.cos(angle), np.where(order == 0, 2, 4) / TERMS * np.cos(order * angle[None, :])
+
+
+def _coefficients(f: Array) -> tuple[Array, Array]:
+    """From values at the points, `(K, R/2, M)`, those of even orders of the real, of odd orders of the imaginary part."""
+    matrix = jnp.asarray(_points()[1], f.real.dtype)
+    even, odd = (
+        jnp.einsum("rq,kqm->krm", matrix[s::2], part, precision="highest") for s, part in enumerate((f.real, f.imag))
+    )
+    return even, odd
+
+
+def _sums(coefficients: tuple[Array, Array], moments: Array) -> Array:
+    """`sum_r C_kr M_ri`, complex, `(K, i, M)`."""
+    return jax.lax.complex(*[_matmul(c, moments[s::2]) for s, c in enumerate(coefficients)])
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """A product of matrices for each model, the models last; as XLA's fast product wants them first."""
+    first = (jnp.moveaxis(x, -1, 0) for x in (a, b))
+    return jnp.moveaxis(jnp.matmul(*first, precision="highest"), 0, -1)
+
+
+def _logarithm(p: Array, q: Array, psi: Array) -> Array:
+    """`D` below p = 1/2, by its power series where `|q psi|` is small; from there on `log(1 - p + p psi)`."""
+    z = scaled(q, psi)
+    near = jnp.where(jnp.abs(z) < 0.1, z, 0)
+    series = jnp.zeros_like(z)
+    for power in range(12, 1, -1):
+        series = near * series + (-1.0) ** (power + 1) / power
+    log1p = jax.lax.complex(jnp.log1p(2 * z.real + z.real**2 + z.imag**2) / 2, jnp.arctan2(z.imag, 1 + z.real))
+    small = jnp.where(jnp.abs(z) < 0.1, series * near * near, log1p - z)
+    size = jnp.hypot(1 - p + p * psi.real, p * psi.imag)
+    angle = jnp.arctan2(p * psi.imag, 1 - p + p * psi.real)
+    whole = jax.lax.complex(jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny)), angle)
+    return jnp.where(p < 0.5, small, whole)
+
+
+def _bulk(p: Array, theta: RowsOfAll, gram: Squares, size: Squares, k: Array) -> tuple[Bulk, Array]:
+    """The compressed part; `p` is (1, M). Also the scale `theta_i / tau` of x."""
+    count = len(gram) - 1 - LARGE
+    tau = jnp.maximum((theta * size.max(0)).max(0), jnp.finfo(gram.dtype).tiny ** 0.25)[None]
+    tau = jax.lax.stop_gradient(tau)
+    scale = theta / tau
+    x = jnp.where(size < 0, 0, scale[None] * gram)
+    moments = _chebyshev_moments(x, 1 + LARGE)
+    rung = ladder(UNIFORM, jnp.asarray(_points()[0], gram.dtype)[:, None] * tau, 0)
+    psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
+    q = jnp.where(p < 0.5, p / jnp.maximum(1 - p, 0.5), 0)[None]
+    of_psi, of_log = _coefficients(psi), _coefficients(_logarithm(p[None], q, psi))
+    single, log = _sums(of_psi, moments), _sums(of_log, moments)
+    idle, other = (1 - p[None]) ** count, p[None] * (1 - p[None]) ** (count - 1)
+    one = scaled(other, single)
+    exponent = jax.lax.complex(q * single.real + log.real, q * single.imag + log.imag)
+    rare = scaled(idle, _expm1(exponent) - exponent + log)
+    whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - one
+    rest = jnp.where(p[None] < 0.5, rare, jax.lax.complex(whole.real - idle, whole.imag))
+    return Bulk(x, moments, of_psi, of_log, (idle, one, rest)), scale
+
+
+def _expm1(z: Array) -> Array:
+    """`e^z - 1` for complex z; digits are kept where z is small."""
+    return jax.lax.complex(
+        jnp.expm1(z.real) * jnp.cos(z.imag) - 2 * jnp.sin(z.imag / 2) ** 2, jnp.exp(z.real) * jnp.sin(z.imag)
+    )
+
+
+class Passed(NamedTuple):
+    """The nodes' terms, and all that the slopes are made from."""
+
+    terms: Terms
+    bulk: Bulk
+    scale: Array
+    large: Array
+    explicit: tuple[Array, Array]  # psi and psi' of the large overlaps, (K, 1 + LARGE, i, M)
+    polynomial: Array  # d loss_i / d M_ri, (R, i, M)
+
+
+def _pass(sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interval, k: Array) -> Passed:
+    theta, p = jnp.pi / (span.c - span.a), sets.density[:1, 0]
+    large, size = _large(gram)
+    overlaps = jnp.take_along_axis(gram, large, axis=0)
+    bulk, scale = _bulk(p, theta, gram, size, k)
+    rung = ladder(law, theta[None] * overlaps, 2)
+    psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
+    idle = jnp.broadcast_to((1 - p)[None, None], (1 + LARGE, 1, 1, p.shape[-1]))
+    active = scaled(p[None, None], jnp.moveaxis(psi, 1, 0))
+    explicit = ((1 - p[None]) ** (1 + LARGE), *product(idle, active))
+    _, one, rest = combine(explicit, bulk.split)
+    own = [values[:, :1] for values in (psi, dpsi, ddpsi)]
+    terms = series_terms(sets, b, span, k, (one, rest), own)
+    w = k[:, None, None] * theta[None]
+    of_square, of_cross = scaled(1 / w, terms.square_factor), scaled(1 / w, terms.cross_factor)
+    q = jnp.where(p < 0.5, p / jnp.maximum(1 - p, 0.5), 0)[None]
+    none = (1 - p[None]) ** len(gram)
+    all_ = of_square * jax.lax.complex(terms.more.real + none, terms.more.imag) + of_cross
+    rare = scaled(q, of_square * terms.more + of_cross)
+    single = jnp.where(p[None] < 0.5, rare, scaled(-p[None] * sets.others_idle[:1, 0][None], of_square))
+    polynomial = _transposed(bulk.psi, single) + _transposed(bulk.log, all_)
+    return Passed(terms, bulk, scale, large, (psi, dpsi), polynomial)
+
+
+def _transposed(coefficients: tuple[Array, Array], factor: Array) -> Array:
+    """`Re sum_k C_kr factor_ki`, orders interleaved again, `(R, i, M)`."""
+    even = _matmul(jnp.swapaxes(coefficients[0], 0, 1), factor.real)
+    odd = -_matmul(jnp.swapaxes(coefficients[1], 0, 1), factor.imag)
+    return jnp.stack([even, odd], 1).reshape(TERMS, *even.shape[1:])
+
+
+def _polynomial_slope(coefficients: Array, x: Squares) -> Squares:
+    """`sum_r A_ri T_r'(x_ij)`: the series of the derivative, by Clenshaw's recurrence."""
+    r = np.arange(TERMS)
+    derivative = np.where((r[None, :] > r[:, None]) & ((r[None, :] - r[:, None]) % 2 == 1), 2.0 * r[None, :], 0)
+    derivative[0] /= 2
+    slope = jnp.einsum("sr,rim->sim", jnp.asarray(derivative, x.dtype), coefficients, precision="highest")
+    after, now = jnp.zeros_like(x), jnp.zeros_like(x)
+    for s in range(TERMS - 2, 0, -1):
+        after, now = now, 2 * x * now - after + slope[s][None]
+    return x * now - after + slope[0][None]
+
+
+def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> tuple[Array, Array]:
+    """What each node adds to each output, `(nodes, n)`; and `sum_r |A_ri M_ri|` over the last quarter of terms, `(n,)`."""
+
+    def core(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
+        (g, offset), (span, *chances) = varied, fixed
+        done = _pass(lifted(sets, *chances), law, g, offset, span, node_numbers(nodes, b))
+        last = slice(3 * TERMS // 4, None)
+        return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
+
+    return models_last(core, most=1)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+
+
+def value_and_slopes(
+    sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
+) -> tuple[Rows, Square, Rows]:
+    """As `cosine_series.value_and_slopes`."""
+
+    def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
+        (g, offset), (span, *chances) = varied, fixed
+        chosen = lifted(sets, *chances)
+        done = _pass(chosen, law, g, offset, span, node_numbers(nodes, b))
+        slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
+        return done.terms.value.sum(0), _with_large(chosen, done, slopes), done.terms.bias.sum(0)
+
+    value, slopes, bias = models_last(core, most=1)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+    return value, slopes.T, bias
+
+
+def _with_large(sets: Sets, done: Passed, slopes: Squares) -> Squares:
+    """Put in the slopes of the large overlaps, which are those of the direct product."""
+    terms, (psi, dpsi), p = done.terms, done.explicit, sets.density[:1, 0][None, None]
+    active, others = scaled(p, psi), sets.others_idle[:1, 0][None, None]
+    total = jax.lax.complex(1 - p + active.real, active.imag)
+    elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, slopes.dtype)[None, :, None, None]
+    factor = terms.square_factor[:, None] * (terms.more[:, None] - scaled(others, active))
+    factor = quotient(factor + scaled(elsewhere, terms.cross_factor[:, None]), total)
+    exact = (factor * scaled(p, dpsi)).real.sum(0)
+    exact = exact.at[0].add(terms.own_slopes[0].sum(0))
+    _, output, model = np.indices(exact.shape)
+    return slopes.at[done.large, output, model].set(exact)

@@ -1,0 +1,119 @@
+"""The compressed product against the direct one: losses, slopes, second derivatives, over densities and geometries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import EPS
+
+from superpose import compressed_series, expected_loss, features
+from superpose.compressed_series import _chebyshev_moments, _polynomial_slope, applies
+from superpose.magnitudes import BINARY, UNIFORM
+from superpose.sets import sets_of
+from superpose.toy_model import Params
+
+N = 40
+IMPORTANCE = np.linspace(1, 0.3, N)
+
+
+def weights(kind):
+    """Random directions; or antipodal pairs, or pentagons, with the features that find no room ignored; shaken."""
+    rng = np.random.default_rng(1)
+    W = np.zeros((8, N))
+    for i in range(N if kind == "random" else 16 if kind == "pairs" else 20):
+        if kind == "random":
+            W[:, i] = rng.standard_normal(8) / np.sqrt(8)
+        elif kind == "pairs":
+            W[i // 2, i] = (-1) ** i
+        else:
+            angle = 2 * np.pi * (i % 5) / 5
+            W[2 * (i // 5) : 2 * (i // 5) + 2, i] = 1.1 * np.cos(angle), 1.1 * np.sin(angle)
+    return jnp.asarray(W + 0.02 * rng.standard_normal(W.shape)), jnp.asarray(rng.uniform(-0.2, 0.1, N))
+
+
+def loss(W, b, p, nodes=64):
+    return expected_loss.relu_output(Params(W=W, b=b), features.SparseUniform(p), jnp.asarray(IMPORTANCE), nodes=nodes)
+
+
+@jax.jit
+def compressed(W, b, p):
+    return jax.value_and_grad(loss, argnums=(0, 1))(W, b, p)
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    @jax.jit
+    def run(W, b, p):
+        with monkeypatch.context() as patch:
+            patch.setattr(compressed_series, "FEWEST", 10**9)
+            return jax.value_and_grad(loss, argnums=(0, 1))(W, b, p)
+
+    return run
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("kind", ["random", "pairs", "pentagons"])
+def test_loss_and_slopes_are_those_of_the_direct_product(kind, direct):
+    """32 terms: losses to 3e-7; slopes, to 2e-4, lose up to R^2 times the last term, at the ends of the range."""
+    W, b = weights(kind)
+    for p in (0.001, 0.05, 0.3, 0.49, 0.51, 0.9, 1.0):
+        value, (by_W, by_b) = compressed(W, b, jnp.asarray(p))
+        expected, (W_slope, b_slope) = direct(W, b, jnp.asarray(p))
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        np.testing.assert_allclose(by_W, W_slope, atol=5e-4 * np.abs(W_slope).max(), rtol=0)
+        np.testing.assert_allclose(by_b, b_slope, atol=5e-4 * np.abs(b_slope).max(), rtol=0)
+
+
+@pytest.mark.x64
+def test_slope_is_that_of_the_value_and_curvature_that_of_the_slope():
+    """Finite differences along a random direction; the interval moves between the ends, not in the derivative."""
+    W, b = weights("random")
+    rng = np.random.default_rng(2)
+    along, p, h = jnp.asarray(rng.standard_normal(W.shape)), jnp.asarray(0.3), 1e-4
+
+    @jax.jit
+    def slope(W):
+        return jax.grad(loss)(W, b, p)
+
+    value = jax.jit(lambda W: loss(W, b, p))
+    by_value = (value(W + h * along) - value(W - h * along)) / (2 * h)
+    np.testing.assert_allclose(jnp.vdot(slope(W), along), by_value, rtol=1e-6)
+    curvature = jax.jit(lambda W: jax.jvp(slope, (W,), (along,))[1])(W)
+    by_slope = (slope(W + h * along) - slope(W - h * along)) / (2 * h)
+    np.testing.assert_allclose(curvature, by_slope, atol=1e-5 * np.abs(by_slope).max(), rtol=0)
+
+
+def test_models_beside_each_other_do_not_matter():
+    W, b = weights("random")
+    several = jnp.stack([W, 0.5 * W, -W]), jnp.stack([b, b, 2 * b]), jnp.array([0.1, 0.7, 0.3])
+    together, slopes = jax.jit(jax.vmap(jax.value_and_grad(loss)))(*several)
+    for k in range(3):
+        alone, (slope, _) = compressed(*[x[k] for x in several])
+        np.testing.assert_allclose(together[k], alone, rtol=256 * EPS)
+        np.testing.assert_allclose(slopes[k], slope, atol=256 * EPS * np.abs(slope).max(), rtol=0)
+
+
+def test_moments_are_sums_of_chebyshev_polynomials_and_the_slope_their_derivative():
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-1, 1, (4, 4, 2))
+    x[0] = 0  # left out
+    coefficients = rng.standard_normal((compressed_series.TERMS, 4, 2))
+    moments = _chebyshev_moments(jnp.asarray(x), 1)
+    slopes = _polynomial_slope(jnp.asarray(coefficients), jnp.asarray(x))
+    for r in range(compressed_series.TERMS):
+        expected = np.polynomial.chebyshev.Chebyshev.basis(r)(x[1:]).sum(0)
+        np.testing.assert_allclose(moments[r], expected, atol=2e3 * EPS)
+    for i, m in np.ndindex(4, 2):
+        derivative = np.polynomial.chebyshev.Chebyshev(coefficients[:, i, m]).deriv()
+        np.testing.assert_allclose(slopes[:, i, m], derivative(x[:, i, m]), atol=2e5 * EPS)
+
+
+def test_only_many_uniform_features_of_one_density_are_compressed():
+    def chosen(distribution, n=N, law=UNIFORM):
+        return applies(sets_of(distribution, n=n, dtype=jnp.zeros(()).dtype), law)
+
+    assert chosen(features.SparseUniform(0.1))
+    assert not chosen(features.SparseUniform(0.1), n=compressed_series.FEWEST - 1)
+    assert not chosen(features.SparseUniform(jnp.full(N, 0.1)))
+    assert not chosen(features.SparseBinary(0.1), law=BINARY)
+    assert not chosen(features.Exclusive(features.SparseUniform(0.01), (0,) * N))
