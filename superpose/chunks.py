@@ -31,10 +31,13 @@ def lock(folder: Path) -> Iterator[None]:
     """Hold `folder`, which is created, against other runs; the system lets go of it when this process ends, however it does.
 
     Raises:
-        ResultError: another run holds it.
+        ResultError: another run holds it, or it cannot be written.
     """
-    while (file := _locked(folder)) is None:
-        pass
+    try:
+        while (file := _locked(folder)) is None:
+            pass
+    except OSError as error:
+        raise ResultError(f"folder = {folder}: needs a folder that can be written ({error.strerror})") from None
     with file:
         yield
 
@@ -96,10 +99,13 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     Raises:
         ResultError: it cannot be written, on a full disk for one.
+        ValueError: a dtype that NumPy itself does not have, as bfloat16.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, value in arrays.items():
+            if value.dtype.kind == "V":
+                raise ValueError(f"{name} = array of {value.dtype}: needs a dtype that NumPy has")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, value, allow_pickle=False)
         archive.comment = bytes(DIGEST)

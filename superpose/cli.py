@@ -157,7 +157,10 @@ class _progress:
             TimeRemainingColumn(),
         )
         console = Console(stderr=True)
-        self.bar, self.seen = Progress(*columns, console=console, transient=True), console.is_terminal and processes.is_first()
+        self.bar, self.seen = (
+            Progress(*columns, console=console, transient=True),
+            console.is_terminal and processes.is_first(),
+        )
         self.task = self.bar.add_task(f"n={diagram.n}, m={diagram.m}", total=diagram.densities)
 
     def __enter__(self) -> Any:

@@ -111,7 +111,8 @@ def _at_once() -> int:
     """Chunks a device works on at a time: one for each core of a CPU; elsewhere two, so that one is computed as one is written."""
     if jax.local_devices()[0].platform != "cpu":
         return 2
-    return max(1, len(os.sched_getaffinity(0)) // jax.local_device_count())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // jax.local_device_count())
 
 
 def named(tree: Any) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from itertools import count
 
 from superpose.settings import Processes
 
-LOST = "lost contact with another process of this run: it stopped or died; finished chunks are kept, the same command goes on"
+LOST = (
+    "lost contact with another process of this run: it stopped or died; finished chunks are kept, the same command goes on"
+)
 FATAL = b"JAX distributed service detected fatal errors"
 """In the first line of JAX's last words."""
 LONGEST_WAIT = 30 * 24 * 3600
@@ -62,10 +64,12 @@ def connect(settings: Processes) -> None:
 
     timer = threading.Timer(settings.patience, give_up)
     timer.start()
-    explicit = (settings.coordinator, settings.processes, settings.process) if settings.coordinator else ()
+    given = bool(settings.coordinator)
     try:
         jax.distributed.initialize(
-            *explicit,
+            settings.coordinator or None,
+            settings.processes if given else None,
+            settings.process if given else None,
             initialization_timeout=settings.patience + 60,  # longer than the timer: JAX would abort
             heartbeat_timeout_seconds=settings.patience,
         )

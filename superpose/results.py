@@ -27,7 +27,10 @@ def settings_text(settings: Any) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary file beside `path`, sync it and rename it: `path` is then old or new, never half."""
+    """Have `write` fill a temporary file beside `path`, sync it and rename it: `path` is then old or new, never half.
+
+    A process killed here leaves its temporary file; `remove_temporaries` finds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -42,14 +45,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ResultError unless files can be made in `folder`, which is created."""
-    probe = folder / f".writable.{os.getpid()}"
-    try:
-        write_atomically(probe, lambda path: path.write_bytes(b""))
-        probe.unlink()
-    except OSError as error:
-        raise ResultError(f"out = {folder}: needs a folder that can be written ({error.strerror})") from None
+def remove_temporaries(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left; call it while nobody writes."""
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, dataset: xr.Dataset, settings: Any, *, seconds: float) -> None:

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -81,7 +81,6 @@ def run(
     """
     points = _checked(points, width)
     if folder is not None:
-        results.check_writable(folder)
         with _held(folder):
             arrays = _gather(_fill(function, points, settings, folder, width, memory, advance))
             processes.barrier("gathered")
@@ -124,10 +123,10 @@ def result(
     points = _checked(points, width)
     start, there, folder = perf_counter(), path.exists(), path.with_name(f".{path.stem}.chunks")
     if not there:
-        results.check_writable(path.parent)
         with _held(folder):
             files = _fill(function, points, settings, folder, width, memory, advance)
             if processes.is_first():
+                results.remove_temporaries(path)
                 results.save(path, labelled(_gather(files)), settings, seconds=perf_counter() - start)
                 chunks.clear(folder)
             processes.barrier("saved")
@@ -136,7 +135,15 @@ def result(
         raise results.ResultError(f"{path}: holds a result of other settings; name another folder")
     if there:
         advance(devices.count(points))
+        _clear_leftovers(folder)
     return dataset
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Chunks of a run that was killed after its result was written and before it had cleared up."""
+    if folder.exists() and processes.is_first():
+        with suppress(results.ResultError), chunks.lock(folder):
+            chunks.clear(folder)
 
 
 def _fill(
@@ -174,7 +181,7 @@ def _fill(
 
 def _plan(function: Callable, points: Any, width: int | None, memory: int) -> devices.Plan:
     plan = devices.plan(function, points, width=width, memory=memory)
-    log.info("%d points a chunk, %.1f MiB, on %d devices", plan.width, plan.memory / 2**20, len(plan.programs))
+    log.info("%d points a chunk, %.1f MiB, on %d device(s)", plan.width, plan.memory / 2**20, len(plan.programs))
     return plan
 
 
