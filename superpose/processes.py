@@ -77,6 +77,7 @@ def connect(settings: Processes) -> None:
         raise ValueError(f"distributed = True: needs a cluster that JAX detects, or --coordinator ({error})") from None
     finally:
         timer.cancel()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # JAX would only note it, as the notice of a preemption
 
 
 def leave(code: int) -> None:
