@@ -1,6 +1,7 @@
 """The command. `superpose phase` computes phase diagrams; heavy imports wait until a command needs them."""
 
 import json
+import logging
 import os
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from superpose.settings import Diagram
+from superpose import processes
+from superpose.settings import Diagram, Processes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +36,8 @@ class Phase:
     """also train so many cells by sampling, and hold them against their certified minima"""
     json: bool = False
     """print the summary as JSON instead of a table"""
+    processes: Annotated[Processes, tyro.conf.arg(name="")] = field(default_factory=Processes)
+    """several processes, on this machine or many, that share the work"""
 
 
 def main() -> None:
@@ -45,30 +49,36 @@ def main() -> None:
             description="The mathematics of superposition, computed exactly.",
         )
         given = {argument.split("=")[0] for argument in sys.argv[2:]}
-        sys.exit(phase(command, published=not given & {"--n", "--m"}))
+        code = phase(command, published=not given & {"--n", "--m"})
     except ValueError as error:
-        _fail(error, 2)
+        code = _told(error, 2)
+    except processes.Lost as error:
+        code = _told(error, 1)
     except KeyboardInterrupt:
-        _fail("stopped; finished rows are kept, the same command goes on", 130)
+        code = _told("stopped; finished chunks are kept, the same command goes on", 130)
     except OSError as error:
-        _fail(f"{error.filename or 'out'}: {error.strerror}", 1)
+        code = _told(f"{error.filename or 'out'}: {error.strerror}", 1)
+    processes.leave(code)
 
 
-def _fail(error: object, code: int) -> None:
-    print(f"superpose: {error}", file=sys.stderr)
-    sys.exit(code)
+def _told(error: object, code: int) -> int:
+    print(f"superpose: {error}", file=sys.stderr, flush=True)
+    return code
 
 
-def _prepare() -> None:
-    """Float64, and compiled code kept between runs."""
+def _prepare(command: Processes) -> None:
+    """Float64, compiled code kept between runs, warnings in one line; and the other processes."""
+    processes.begin(command)
     import jax
 
+    logging.basicConfig(format="superpose: %(message)s", level=logging.WARNING)
     jax.config.update("jax_enable_x64", True)
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "superpose" / "jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    processes.connect(command)
 
 
 def phase(command: Phase, *, published: bool) -> int:
@@ -76,18 +86,18 @@ def phase(command: Phase, *, published: bool) -> int:
     if command.check < 0:
         raise ValueError(f"check = {command.check}: needs a number of cells, 0 or more")
     diagrams = [replace(command.diagram, n=n, m=m) for n, m in PUBLISHED] if published else [command.diagram]
-    _prepare()
+    _prepare(command.processes)
     from superpose.results import ResultError
 
     try:
         summaries = [_one(d, command, _folder(command.out, d) if published else command.out) for d in diagrams]
     except ResultError as error:
-        print(f"superpose: {error}", file=sys.stderr)
-        return 1
-    if published:
-        _write_json(command.out / "summary.json", summaries)
-    if command.json:
-        print(json.dumps(_no_nan(summaries), indent=2))
+        return _told(error, 1)
+    if processes.is_first():
+        if published:
+            _write_json(command.out / "summary.json", summaries)
+        if command.json:
+            print(json.dumps(_no_nan(summaries), indent=2))
     failed = [cell for s in summaries for cell in s.get("check", []) if cell["below"] > 5]
     return 1 if failed else 0
 
@@ -98,8 +108,6 @@ def _folder(out: Path, diagram: Diagram) -> Path:
 
 def _one(diagram: Diagram, command: Phase, folder: Path) -> dict[str, Any]:
     from superpose.phase.run import compute, summary
-    from superpose.plot import phase_diagram
-    from superpose.results import write_atomically
 
     with _progress(diagram) as advance:
         dataset = compute(diagram, folder, advance=advance)
@@ -107,13 +115,21 @@ def _one(diagram: Diagram, command: Phase, folder: Path) -> dict[str, Any]:
     if command.check:
         from superpose.phase.sampled import check_cells
 
-        numbers["check"] = check_cells(dataset, diagram, command.check)
+        numbers["check"] = check_cells(dataset, diagram, command.check, folder / ".check.chunks")
+    if processes.is_first():
+        _publish(numbers, dataset, folder)
+        if not command.json:
+            _report(numbers, dataset)
+    return numbers
+
+
+def _publish(numbers: dict[str, Any], dataset: "xr.Dataset", folder: Path) -> None:
+    from superpose.plot import phase_diagram
+    from superpose.results import write_atomically
+
     figure = phase_diagram(dataset)
     write_atomically(folder / "phase.html", lambda path: figure.write_html(path, include_plotlyjs=True))
     _write_json(folder / "summary.json", numbers)
-    if not command.json:
-        _report(numbers, dataset)
-    return numbers
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -141,7 +157,10 @@ class _progress:
             TimeRemainingColumn(),
         )
         console = Console(stderr=True)
-        self.bar, self.seen = Progress(*columns, console=console, transient=True), console.is_terminal
+        self.bar, self.seen = (
+            Progress(*columns, console=console, transient=True),
+            console.is_terminal and processes.is_first(),
+        )
         self.task = self.bar.add_task(f"n={diagram.n}, m={diagram.m}", total=diagram.densities)
 
     def __enter__(self) -> Any:

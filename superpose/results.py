@@ -1,23 +1,16 @@
-"""Results on disk: finished rows while a run goes on, then one labelled file with its provenance.
+"""Results on disk: one labelled file with its provenance, NetCDF-3, readable by anything. Nothing here knows what it holds."""
 
-A row is an `.npz` named by the hash of the settings and its number, written under a temporary name, synced and renamed, so a
-row that is there is whole. The finished result is a NetCDF-3 file, readable by anything. Nothing here knows what it holds.
-"""
-
-import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 FORMAT = "superpose results 1"
@@ -33,14 +26,11 @@ def settings_text(settings: Any) -> str:
     return json.dumps(asdict(settings), sort_keys=True, separators=(",", ":"))
 
 
-def settings_hash(settings: Any) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of format, version and settings."""
-    text = "\n".join([FORMAT, _version("superpose"), settings_text(settings)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary file beside `path`, sync it and rename it: `path` is then old or new, never half."""
+    """Have `write` fill a temporary file beside `path`, sync it and rename it: `path` is then old or new, never half.
+
+    A process killed here leaves its temporary file; `remove_temporaries` finds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -48,46 +38,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a write that fails does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ResultError unless files can be made in `folder`, which is created."""
-    probe = folder / f".writable.{os.getpid()}"
-    try:
-        write_atomically(probe, lambda path: path.write_bytes(b""))
-        probe.unlink()
-    except OSError as error:
-        raise ResultError(f"out = {folder}: needs a folder that can be written ({error.strerror})") from None
-
-
-def _row_path(folder: Path, settings: Any, row: int) -> Path:
-    return folder / f".rows-{settings_hash(settings)}" / f"row-{row:05d}.npz"
-
-
-def save_row(folder: Path, settings: Any, row: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep a finished row of the run with these settings."""
-
-    def write(path: Path) -> None:
-        with open(path, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-
-    write_atomically(_row_path(folder, settings, row), write)
-
-
-def load_row(folder: Path, settings: Any, row: int) -> dict[str, np.ndarray] | None:
-    """A finished row of the run with these settings; None if it is missing or damaged, and so has to be computed."""
-    try:
-        with open(_row_path(folder, settings, row), "rb") as file, np.load(file, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except Exception:  # zipfile and NumPy raise whatever damaged bytes lead them to
-        return None
-
-
-def clear_rows(folder: Path, settings: Any) -> None:
-    """Remove the rows of a run whose result is written."""
-    shutil.rmtree(_row_path(folder, settings, 0).parent, ignore_errors=True)
+def remove_temporaries(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left; call it while nobody writes."""
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, dataset: xr.Dataset, settings: Any, *, seconds: float) -> None:
@@ -122,7 +83,7 @@ def provenance() -> dict[str, str]:
     names = ("superpose", "jax", "jaxlib", "numpy")
     return {
         "format": FORMAT,
-        "versions": json.dumps({name: _version(name) for name in names} | {"python": platform.python_version()}),
+        "versions": json.dumps({name: package_version(name) for name in names} | {"python": platform.python_version()}),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "commit": _commit(),
@@ -130,7 +91,8 @@ def provenance() -> dict[str, str]:
     }
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Version of an installed package, or "unknown"."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -55,6 +55,40 @@ class Diagram:
         _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
 
 
-def _require(name: str, value: int | float, holds: bool, what: str) -> None:
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a computation; each computes its part on its own devices, and the first one reports.
+
+    Args:
+        distributed: several processes, which JAX finds by itself under SLURM, Kubernetes and others.
+        coordinator: HOST:PORT of the first process, where nothing is detected; implies `distributed`.
+        processes: how many there are, with `coordinator`.
+        process: which one this is, from 0, with `coordinator`.
+        patience: seconds to wait for the others to come, and without a sign of life until one counts as dead.
+    """
+
+    distributed: bool = False
+    coordinator: str = ""
+    processes: int = 1
+    process: int = 0
+    patience: int = 100
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the first setting that is out of range."""
+        address = not self.coordinator or self.coordinator.rpartition(":")[2].isdecimal()
+        _require("coordinator", self.coordinator, address, "HOST:PORT")
+        _require("processes", self.processes, self.processes >= 1, "at least 1")
+        _require("process", self.process, 0 <= self.process < self.processes, f"a number from 0 to {self.processes - 1}")
+        given = self.processes == 1 or bool(self.coordinator)
+        _require("processes", self.processes, given, "a coordinator, HOST:PORT; or --distributed alone to detect all")
+        _require("patience", self.patience, self.patience >= 1, "at least 1 second")
+
+    @property
+    def several(self) -> bool:
+        """Whether there are other processes."""
+        return self.distributed or bool(self.coordinator)
+
+
+def _require(name: str, value: object, holds: bool, what: str) -> None:
     if not holds:
         raise ValueError(f"{name} = {value}: needs {what}")

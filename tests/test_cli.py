@@ -4,9 +4,11 @@ Most tests call `main` in this process; those about processes and signals start 
 matter, so all run once, with float64.
 """
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +19,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from superpose import cli, results
+from superpose import chunks, cli, results
 from superpose.phase import sampled
-from superpose.settings import Diagram
+from superpose.settings import Diagram, Processes
 
 pytestmark = pytest.mark.x64
 
@@ -46,7 +48,7 @@ def command(monkeypatch, capsys):
     """Run the command in this process, leaving its configuration of JAX out: exit code, standard output and error."""
 
     def run(*arguments):
-        monkeypatch.setattr(cli, "_prepare", lambda: None)
+        monkeypatch.setattr(cli, "_prepare", lambda _: None)
         monkeypatch.setattr(sys, "argv", ["superpose", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
@@ -69,7 +71,7 @@ def start(environment, *arguments):
 
 def wait_for_a_row(process, folder):
     deadline = time.monotonic() + 300
-    while not any(folder.glob(".rows-*/row-*.npz")):
+    while not any(folder.glob(".phase.chunks/*-*.npz")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -108,7 +110,8 @@ finally:
     assert "phase" in done.stdout
     assert "heavy: []" in done.stdout
     if arguments[0] == "phase":
-        options = [name.replace("_", "-") for name in asdict(DIAGRAM)] + ["out", "check", "json"]
+        fields = asdict(DIAGRAM) | asdict(Processes())
+        options = [name.replace("_", "-") for name in fields] + ["out", "check", "json"]
         assert all(f"--{name}" in done.stdout for name in options)
 
 
@@ -177,7 +180,7 @@ def test_other_settings_do_not_touch_a_result(finished, command):
     code, output, error = command("phase", *TINY, "--seed", 1, "--out", folder)
     assert (code, output) == (1, "")
     assert one_line(error)
-    assert f"{folder / 'phase.nc'}: holds a diagram of other settings" in error
+    assert f"{folder / 'phase.nc'}: holds a result of other settings" in error
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
@@ -200,6 +203,28 @@ def test_folder_that_cannot_be_made_is_named(command, tmp_path, below):
     assert one_line(error)
     assert "file" in error
     assert file.read_text() == "mine"
+
+
+def test_second_run_in_a_folder_is_told(command, tmp_path):
+    with chunks.lock(tmp_path / ".phase.chunks"):
+        code, output, error = command("phase", *TINY, "--out", tmp_path)
+    assert (code, output) == (1, "")
+    assert (
+        error
+        == f"superpose: {tmp_path / '.phase.chunks'}: another run is at work here; wait for it, or name another folder\n"
+    )
+
+
+def test_full_disk_is_told(finished, command, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = {path: path.read_bytes() for path in finished[0].iterdir()}
+    code, _, error = command("phase", *TINY, "--out", finished[0])
+    assert code == 1
+    assert error == f"superpose: {finished[0] / 'phase.html'}: No space left on device\n"
+    assert before == {path: path.read_bytes() for path in finished[0].iterdir()}
 
 
 # --- checking by sampling
@@ -238,7 +263,7 @@ def test_killed_run_goes_on_and_gives_the_same_bits(environment, tmp_path):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (broken / "phase.nc").exists()
-    rows = {path: path.stat().st_mtime_ns for path in broken.glob(".rows-*/row-*.npz")}
+    rows = {path: path.stat().st_mtime_ns for path in broken.glob(".phase.chunks/*-*.npz")}
     assert rows
     for folder in (broken, whole):
         process = start(environment, *LONG, "--out", folder, "--json")
@@ -258,9 +283,38 @@ def test_interrupted_run_keeps_its_rows(environment, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert error == "superpose: stopped; finished rows are kept, the same command goes on\n"
-    assert any(results.load_row(tmp_path, Diagram(**asdict(DIAGRAM) | {"densities": ROWS}), k) for k in range(ROWS))
+    assert error == "superpose: stopped; finished chunks are kept, the same command goes on\n"
+    assert any(tmp_path.glob(".phase.chunks/*-*.npz"))
     assert not (tmp_path / "phase.nc").exists()
+
+
+# --- several processes
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_files_of_one(environment, finished, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    shared = ("--coordinator", address, "--processes", "2", "--check", "2")
+    two = environment | {"JAX_NUM_CPU_DEVICES": "2"}
+    both = [start(two, *TINY, *shared, "--process", k, "--out", tmp_path) for k in (0, 1)]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "cells with a certified minimum" in said[0][0]
+    assert (said[0][1], *said[1]) == ("", "", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["phase.html", "phase.nc", "summary.json"]
+    one, other = results.load(finished[0] / "phase.nc"), results.load(tmp_path / "phase.nc")
+    for name in one.variables:
+        assert one[name].values.tobytes() == other[name].values.tobytes(), name
+
+
+def test_nothing_to_detect_is_told(environment, tmp_path):
+    process = start(environment, *TINY, "--distributed", "--out", tmp_path)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert one_line(error)
+    assert "needs a cluster that JAX detects, or --coordinator" in error
 
 
 # --- wrong arguments
@@ -286,6 +340,11 @@ def test_interrupted_run_keeps_its_rows(environment, tmp_path):
         (["--tolerance", "1"], "tolerance = 1.0: needs a number in (0, 1)"),
         (["--seed", "-1"], "seed = -1: needs an integer in [0, 2^32)"),
         (["--check", "-1"], "check = -1: needs a number of cells, 0 or more"),
+        (["--coordinator", "here"], "coordinator = here: needs HOST:PORT"),
+        (["--processes", "0"], "processes = 0: needs at least 1"),
+        (["--processes", "2"], "processes = 2: needs a coordinator, HOST:PORT; or --distributed alone to detect all"),
+        (["--process", "1"], "process = 1: needs a number from 0 to 0"),
+        (["--patience", "0"], "patience = 0: needs at least 1 second"),
     ],
 )
 def test_wrong_setting_is_named_in_one_line(command, tmp_path, arguments, message):

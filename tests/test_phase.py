@@ -13,7 +13,7 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superpose import solve
+from superpose import chunks, solve
 from superpose.expected_loss import relu_output
 from superpose.features import SparseUniform, last_importance
 from superpose.phase import (
@@ -39,7 +39,7 @@ from superpose.phase import (
 from superpose.phase import run as phase_run
 from superpose.phase.diagram import starts as eager_starts
 from superpose.phase.scores import label_boundary
-from superpose.results import ResultError, save_row
+from superpose.results import ResultError
 from superpose.toy_model import Params
 from tests.checks import RTOL, theorem
 
@@ -480,48 +480,39 @@ def test_summary_counts_what_the_dataset_holds(dataset):
 @x64
 def test_stopped_run_goes_on_with_the_rows_it_has(solved, tmp_path, monkeypatch):
     diagram = replace(TINY, density_min=0.0005)  # too sparse for the exact boundary, which is not wanted here
-    done, seen = [], []
+    rows, seen = {name: jnp.stack([row[name] for row in solved]) for name in solved[0]}, []
+    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
 
-    def stop_after(count):
-        def row(_, k, *__):
-            if len(done) == count:
-                raise KeyboardInterrupt
-            done.append(k)
-            return solved[k]
+    def stop():
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(1)
 
-        return row
-
-    monkeypatch.setattr(phase_run.os, "cpu_count", lambda: 1)  # one row after another
-    monkeypatch.setattr(phase_run, "solve_row", stop_after(2))
     with pytest.raises(KeyboardInterrupt):
-        phase_run.compute(diagram, tmp_path / "a", advance=lambda: seen.append(1))
-    assert (done, len(seen)) == ([0, 1], 2)
-    damaged = next(tmp_path.glob("a/.rows-*/row-00001.npz"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    monkeypatch.setattr(phase_run, "solve_row", stop_after(-1))
+        phase_run.compute(diagram, tmp_path / "a", advance=stop)
+    done = sorted(tmp_path.glob("a/.phase.chunks/*-*.npz"))
+    assert len(done) >= 3
+    done[1].write_bytes(done[1].read_bytes()[:100])
+    before = {file: file.stat().st_mtime_ns for file in done if file is not done[1]}
+    monkeypatch.setattr(chunks, "clear", lambda _: None)
     resumed = phase_run.compute(diagram, tmp_path / "a")
-    assert done == [0, 1, 1, 2, 3]
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+    monkeypatch.undo()
+    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
     undisturbed = phase_run.compute(diagram, tmp_path / "b")
     for name in undisturbed.variables:
         assert resumed[name].values.tobytes() == undisturbed[name].values.tobytes(), name
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["phase.nc"]
-    done.clear()
+    np.testing.assert_array_equal(undisturbed["loss"], rows["loss"])
+    seen.clear()
     phase_run.compute(diagram, tmp_path / "a", advance=lambda: seen.append(1))
-    assert (done, len(seen)) == ([], 2 + 4)  # read, not computed; the bar is full
-    with pytest.raises(ResultError, match=r"phase\.nc: holds a diagram of other settings"):
+    assert len(seen) == 4  # read, not computed; the bar is full
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["phase.nc"]
+    with pytest.raises(ResultError, match=r"phase\.nc: holds a result of other settings"):
         phase_run.compute(replace(diagram, seed=1), tmp_path / "a")
 
 
 @x64
-def test_row_without_a_name_is_computed_again(solved, tmp_path, monkeypatch):
-    diagram = replace(TINY, density_min=0.0005)
-    save_row(tmp_path, diagram, 1, {"loss": np.zeros(3)})
-    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: solved[k])
-    assert phase_run.compute(diagram, tmp_path)["loss"][1].values.tobytes() == solved[1]["loss"].tobytes()
-
-
-@x64
-def test_trained_models_do_not_lie_below_the_certified_minimum(dataset, monkeypatch):
+def test_trained_models_do_not_lie_below_the_certified_minimum(dataset, monkeypatch, tmp_path):
     """And the gate has power: minima 3 % too high are noticed."""
     monkeypatch.setattr(sampled, "STEPS", 1_500)
     monkeypatch.setattr(sampled, "DRAWS", 300_000)
@@ -529,7 +520,8 @@ def test_trained_models_do_not_lie_below_the_certified_minimum(dataset, monkeypa
     assert len(cells) == 4
     assert [cell["density"] for cell in cells] == sorted((cell["density"] for cell in cells), reverse=True)
     assert all(cell["below"] <= 5 for cell in cells)
-    wrong = sampled.check_cells(dataset.assign(loss=1.03 * dataset["loss"]), TINY, 4)
+    wrong = sampled.check_cells(dataset.assign(loss=1.03 * dataset["loss"]), TINY, 4, tmp_path / "chunks")
+    assert list(tmp_path.iterdir()) == []
     assert any(cell["below"] > 5 for cell in wrong)
     assert wrong[0]["trained"] == cells[0]["trained"]
 

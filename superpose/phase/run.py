@@ -1,18 +1,17 @@
-"""A phase diagram as a run: rows solved one by one and kept, the labelled result, and its summary."""
+"""A phase diagram as a sweep over its rows, its labelled result, and its summary."""
 
 import json
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array
 
-from superpose import results
+from superpose import sweep
 from superpose.phase import boundary, scores
 from superpose.phase.candidates import candidates
 from superpose.phase.diagram import axes, solve_row
@@ -54,48 +53,25 @@ def compute(diagram: Diagram, folder: Path, *, advance: Callable[[], None] = lam
         advance: called after each row.
 
     Raises:
-        ResultError: the folder cannot be written, or holds a result of other settings, of another version, or a damaged one.
+        ResultError: the folder is in use or cannot be written, or holds a result of other settings, of another version, or a
+            damaged one.
         ValueError: without float64.
     """
     if jnp.zeros(()).dtype != jnp.float64:
         raise ValueError("phase diagrams need float64; set jax_enable_x64 to True")
-    path = folder / "phase.nc"
-    if path.exists():
-        return _reuse(path, diagram, advance)
-    results.check_writable(folder)
-    start = perf_counter()
     densities, importances = axes(diagram)
+    count = len(densities)
+    rows = {"row": np.arange(count), "density": densities, "importances": np.tile(importances, (count, 1))}
 
-    def row(k: int) -> dict[str, np.ndarray]:
-        known = results.load_row(folder, diagram, k)
-        if known is None or known.keys() != AXES.keys():
-            solved = solve_row(diagram, k, jnp.asarray(densities[k]), jnp.asarray(importances))
-            known = {name: np.asarray(value) for name, value in solved.items()}
-            results.save_row(folder, diagram, k, known)
-        return known
+    def solve(row: dict[str, Array]) -> dict[str, Array]:
+        return solve_row(diagram, row["row"], row["density"], row["importances"])
 
-    rows = [row(0)]  # compiles, before others would do so too
-    advance()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a row's kernels are too small to share out between cores
-        try:
-            for finished in pool.map(row, range(1, len(densities))):
-                rows.append(finished)
-                advance()
-        finally:
-            pool.shutdown(cancel_futures=True)
-    dataset = _dataset(diagram, {name: np.stack([row[name] for row in rows]) for name in AXES})
-    results.save(path, dataset, diagram, seconds=perf_counter() - start)
-    results.clear_rows(folder, diagram)
-    return results.load(path)
+    def finished(more: int) -> None:
+        for _ in range(more):
+            advance()
 
-
-def _reuse(path: Path, diagram: Diagram, advance: Callable[[], None]) -> xr.Dataset:
-    dataset = results.load(path)
-    if dataset.attrs.get("settings") != results.settings_text(diagram):
-        raise results.ResultError(f"{path}: holds a diagram of other settings; name another folder with --out")
-    for _ in range(diagram.densities):
-        advance()
-    return dataset
+    label = partial(_dataset, diagram)
+    return sweep.result(folder / "phase.nc", solve, rows, label, settings=diagram, width=1, advance=finished)
 
 
 def _dataset(diagram: Diagram, arrays: dict[str, np.ndarray]) -> xr.Dataset:

@@ -1,15 +1,15 @@
 """The second, independent route: train cells of a diagram by sampling and hold them against their certified minima."""
 
-from functools import partial
+from dataclasses import dataclass
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array
 
-from superpose import features, toy_model, train
+from superpose import chunks, features, processes, sweep, toy_model, train
 from superpose.settings import Diagram
 
 STEPS, DRAWS = 5_000, 1_000_000
@@ -17,8 +17,22 @@ OPTIMIZER = optax.adam(optax.exponential_decay(1e-2, STEPS, 1e-2))
 """Adam from 1e-2 down to 1e-4, no weight decay, batches of 1,024."""
 
 
-def check_cells(dataset: xr.Dataset, diagram: Diagram, cells: int) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class _Check:
+    diagram: Diagram
+    cells: int
+    steps: int
+    draws: int
+
+
+def check_cells(dataset: xr.Dataset, diagram: Diagram, cells: int, folder: Path | None = None) -> list[dict[str, float]]:
     """Train one model in each of `cells` cells, spread evenly over the grid, and estimate its loss on fresh draws.
+
+    Args:
+        dataset: of the diagram.
+        diagram: its settings.
+        cells: how many to train, or all if there are fewer.
+        folder: for the chunks of this sweep while it goes on; None keeps them in memory.
 
     Returns:
         A record a cell: density, importance, the certified `minimum`, the `trained` loss with its standard error `sem`,
@@ -29,8 +43,17 @@ def check_cells(dataset: xr.Dataset, diagram: Diagram, cells: int) -> list[dict[
     row, column = np.unravel_index(chosen, dataset["best"].shape)
     density, importance = dataset["density"].values[row], dataset["importance"].values[column]
     best = dataset["loss"].isel(restart=dataset["best"]).values[row, column]
-    run = jax.jit(jax.vmap(partial(_train, diagram), in_axes=0))
-    mean, sem = (np.asarray(x) for x in run(*map(jnp.asarray, (row, column, density, importance))))
+    points = {"row": row, "column": column, "density": density, "importance": importance}
+
+    def trained(cell: dict[str, Array]) -> dict[str, Array]:
+        mean, sem = _train(diagram, **cell)
+        return {"mean": mean, "sem": sem}
+
+    settings = _Check(diagram, cells, STEPS, DRAWS)
+    found = sweep.run(trained, points, settings=settings, folder=folder)
+    if folder is not None and processes.is_first():
+        chunks.clear(folder)
+    mean, sem = found["mean"], found["sem"]
     return [
         {
             "density": float(density[k]),
