@@ -19,6 +19,9 @@ ALLOWED = {
     "toy_model": set(),
     "frames": set(),
     "interference": set(),
+    # the geometry of a solution
+    "shapes": {"frames"},
+    "geometry": {"shapes"},
     "expected_loss": {"cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
     # train | solve
     "train": {"features", "toy_model"},
