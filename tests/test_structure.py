@@ -17,6 +17,7 @@ ALLOWED = {
     "cosine_series": {"few_active", "ladder", "magnitudes", "sets"},
     # the model and its exact loss
     "toy_model": set(),
+    "hidden_layer": {"toy_model"},
     "frames": set(),
     "interference": set(),
     # the geometry of a solution
@@ -24,7 +25,7 @@ ALLOWED = {
     "geometry": {"shapes"},
     "expected_loss": {"cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
     # train | solve
-    "train": {"features", "toy_model"},
+    "train": {"features"},
     "solve": set(),
     # results know nothing of what they hold; settings nothing at all
     "settings": set(),
