@@ -23,6 +23,8 @@ ALLOWED = {
     # the geometry of a solution
     "shapes": {"frames"},
     "geometry": {"shapes"},
+    # what single neurons do
+    "neurons": set(),
     "expected_loss": {"cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
     # train | solve
     "train": {"features"},
@@ -54,8 +56,9 @@ ALLOWED = {
     "plot.bars": {"plot.template"},
     "plot.gram": {"plot.template"},
     "plot.plane": {"plot.template"},
+    "plot.neurons": {"plot.template"},
     "plot.phase": {"plot.boundaries", "plot.regions", "plot.template"},
-    "plot": {"plot.bars", "plot.gram", "plot.phase", "plot.plane"},
+    "plot": {"plot.bars", "plot.gram", "plot.neurons", "plot.phase", "plot.plane"},
     # the command; nothing imports it
     "cli": {"phase.run", "phase.sampled", "plot", "results", "settings"},
     "": set(),
