@@ -46,7 +46,7 @@ class Piece:
 def pieces(
     W: Float[np.ndarray, "m n"],
     *,
-    ignored: float = 0.1,
+    ignored: float = 0.2,
     tolerance: float = 0.1,
     loosest: float = 0.3,
     limit: float = 0.2,

@@ -29,6 +29,9 @@ ALLOWED = {
     # train | solve
     "train": {"features"},
     "solve": set(),
+    # training in time, and what the loss is made of
+    "dynamics": {"features", "interference", "train"},
+    "activity": {"features", "few_active", "sets", "toy_model"},
     # results know nothing of what they hold; settings nothing at all
     "settings": set(),
     "results": set(),
