@@ -9,6 +9,7 @@ seen to coincide with drops of the loss.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -174,15 +175,14 @@ def spectrum(
     """Eigenvalues, ascending, and eigenvectors of the Hessian of `loss` at `params`, in the order of `ravel_pytree`.
 
     All of them from the dense matrix (forward over reverse); or the `lowest` k by Lanczos's method from Hessian-vector
-    products alone, for parameters in their thousands. The loss is deterministic, such as `expected_loss.relu_output`.
+    products alone, for parameters in their thousands. The loss is deterministic, such as `expected_loss.relu_output`, and
+    made once: a new function compiles anew, which takes most of the time.
     """
-    flat, unravel = ravel_pytree(params)
-    slope = jax.grad(lambda theta: loss(unravel(theta)))
     if lowest is None:
-        hessian = np.asarray(jax.jit(jax.jacfwd(slope))(flat), np.float64)
+        hessian = np.asarray(_hessian(loss, params), np.float64)
         return np.linalg.eigh((hessian + hessian.T) / 2)
-    product = jax.jit(lambda v: jax.jvp(slope, (flat,), (v,))[1])
-    shape, apply = (flat.size, flat.size), lambda v: np.asarray(product(jnp.asarray(v.ravel(), flat.dtype)))
+    flat = np.asarray(ravel_pytree(params)[0])
+    shape, apply = (flat.size, flat.size), lambda v: np.asarray(_product(loss, params, jnp.asarray(v.ravel(), flat.dtype)))
     operator = LinearOperator(shape, matvec=apply, dtype=flat.dtype)  # pyright: ignore[reportCallIssue]
     begin = np.random.default_rng(0).normal(size=flat.size).astype(flat.dtype)
     values, vectors = eigsh(operator, k=lowest, which="SA", v0=begin)
@@ -194,7 +194,7 @@ def escape(loss: Callable[[Any], Float[Array, ""]], params: Any, later: Any, *, 
     """Hold the movement from `params`, on a plateau, to `later` against the Hessian of `loss` at `params`.
 
     Args:
-        loss: of the parameters; deterministic and twice differentiable.
+        loss: of the parameters; deterministic, twice differentiable and made once, as for `spectrum`.
         params: where the plateau stands.
         later: where the run came to.
         flat: eigenvalues above `-flat` times the largest in size do not count as negative.
@@ -210,6 +210,18 @@ def escape(loss: Callable[[Any], Float[Array, ""]], params: Any, later: Any, *, 
     along = (vectors.T @ movement) ** 2 / total
     down = values < -flat * np.abs(values).max()
     return Escape(values, along, float(along[down].sum()), float(down.mean()))
+
+
+@partial(jax.jit, static_argnums=0)
+def _hessian(loss: Callable[[Any], Array], params: Any) -> Float[Array, "d d"]:
+    flat, unravel = ravel_pytree(params)
+    return jax.jacfwd(jax.grad(lambda theta: loss(unravel(theta))))(flat)
+
+
+@partial(jax.jit, static_argnums=0)
+def _product(loss: Callable[[Any], Array], params: Any, v: Float[Array, " d"]) -> Float[Array, " d"]:
+    flat, unravel = ravel_pytree(params)
+    return jax.jvp(jax.grad(lambda theta: loss(unravel(theta))), (flat,), (v,))[1]
 
 
 def _around(size: Float[np.ndarray, " t"], reach: int) -> Float[np.ndarray, " t"]:

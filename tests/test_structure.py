@@ -29,6 +29,8 @@ ALLOWED = {
     # train | solve
     "train": {"features"},
     "solve": set(),
+    # what hurts a model
+    "adversarial": {"features", "toy_model"},
     # training in time, and what the loss is made of
     "dynamics": {"features", "interference", "train"},
     "activity": {"features", "few_active", "sets", "toy_model"},
