@@ -19,12 +19,23 @@ ALLOWED = {
     "compressed_series": {"cosine_series", "ladder", "magnitudes", "models_last", "sets"},
     # the model and its exact loss
     "toy_model": set(),
+    "hidden_layer": {"toy_model"},
     "frames": set(),
     "interference": set(),
     "expected_loss": {"compressed_series", "cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
+    # the geometry of a solution
+    "shapes": {"frames"},
+    "geometry": {"shapes"},
+    # what single neurons do
+    "neurons": set(),
     # train | solve
-    "train": {"features", "toy_model"},
+    "train": {"features"},
     "solve": set(),
+    # what hurts a model
+    "adversarial": {"features", "toy_model"},
+    # training in time, and what the loss is made of
+    "dynamics": {"features", "interference", "train"},
+    "activity": {"features", "few_active", "sets", "toy_model"},
     # results know nothing of what they hold; settings nothing at all
     "settings": set(),
     "results": set(),
@@ -57,8 +68,9 @@ ALLOWED = {
     "plot.bars": {"plot.template"},
     "plot.gram": {"plot.template"},
     "plot.plane": {"plot.template"},
+    "plot.neurons": {"plot.template"},
     "plot.phase": {"plot.boundaries", "plot.regions", "plot.template"},
-    "plot": {"plot.bars", "plot.gram", "plot.phase", "plot.plane"},
+    "plot": {"plot.bars", "plot.gram", "plot.neurons", "plot.phase", "plot.plane"},
     # the command; nothing imports it
     "cli": {"phase.run", "phase.sampled", "plot", "processes", "results", "settings"},
     "": set(),

@@ -104,7 +104,7 @@ def test_batch_losses_are_those_of_the_model(key, output, weighted):
     x = jax.random.uniform(key, (4, 50))
     one = partial(toy_model.loss, output=output)
     expected = jax.jit(jax.vmap(one, in_axes=(None, 1, None)))(params, x, importance)
-    assert_close(train._losses(params, x, importance, output), expected)
+    assert_close(train._losses(params, x, importance, output, None), expected)
 
 
 @pytest.mark.parametrize("draws", [5, 64, 100])
@@ -113,7 +113,7 @@ def test_sampled_loss_is_the_mean_and_standard_error_of_its_draws(key, draws):
 
     @jax.jit
     def batch_losses(key, params):
-        return train._losses(params, train._inputs(key, params, UNIFORM, batch), 1.0, "relu")
+        return train._losses(params, train._inputs(key, params, UNIFORM, batch), 1.0, "relu", None)
 
     values = [batch_losses(jax.random.fold_in(key, t), params) for t in range(-(-draws // batch))]
     values = np.concatenate(values)[:draws].astype(np.float64)

@@ -2,7 +2,8 @@
 
 from superpose.plot.bars import norm_and_interference
 from superpose.plot.gram import gram_matrix
+from superpose.plot.neurons import neurons_and_features
 from superpose.plot.phase import phase_diagram
 from superpose.plot.plane import features_in_plane
 
-__all__ = ["features_in_plane", "gram_matrix", "norm_and_interference", "phase_diagram"]
+__all__ = ["features_in_plane", "gram_matrix", "neurons_and_features", "norm_and_interference", "phase_diagram"]
