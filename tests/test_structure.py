@@ -19,6 +19,17 @@ ALLOWED = {
     "toy_model": set(),
     "frames": set(),
     "interference": set(),
+    "many_features.blocks": set(),
+    "many_features.tiles": {"many_features.blocks"},
+    "many_features.dimensionality": {"many_features.blocks"},
+    "many_features.pairs": {"many_features.blocks", "many_features.tiles"},
+    "many_features.histograms": {"many_features.blocks", "many_features.tiles"},
+    "many_features": {
+        "many_features.blocks",
+        "many_features.dimensionality",
+        "many_features.histograms",
+        "many_features.pairs",
+    },
     "expected_loss": {"cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
     # train | solve
     "train": {"features", "toy_model"},

@@ -2,8 +2,8 @@
 
 `W` has shape (m, n) and may be larger than the memory: see `Source` and `Columns` for what it can be. Column `W_i = W[:, i]` is
 the direction of feature i, `W_i_hat = W_i / |W_i|`, 0 for a zero column; entries are finite. Every function takes `memory`, in
-bytes, for all arrays it works with; `W` itself if it is in memory, results of length n, and the process are not part of it. But
-for rounding, results do not depend on it. Host functions: they return NumPy arrays, and are not to be differentiated or compiled.
+bytes, for all that it works with; `W` itself if it is in memory, the results, and the process (about 0.3 GB) are not part of it.
+Results depend on it by rounding at most. Host functions: they return NumPy arrays, and are not to be differentiated or compiled.
 
 | quantity | operations | n = 10^6, m = 1,024 at 200 GFlop/s |
 |---|---|---|

@@ -71,9 +71,8 @@ def width(W: Source, memory: int, *, fixed: int = 0, each: int = 0, square: int 
         raise ValueError(f"W has shape {tuple(W.shape)}: needs (m, n) with m, n >= 1")
     room = memory - fixed
     if room < each + square:
-        raise ValueError(
-            f"memory = {memory}: needs at least {fixed + each + square} bytes for columns of {W.shape[0]} numbers"
-        )
+        least = fixed + each + square
+        raise ValueError(f"memory = {memory}: needs at least {least} bytes for W of shape {tuple(W.shape)}")
     fits = math.floor(2 * room / (each + math.sqrt(each**2 + 4 * square * room)))
     return min(fits, W.shape[1], WIDEST if jax.default_backend() == "cpu" else 16 * WIDEST)
 

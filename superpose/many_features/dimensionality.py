@@ -35,7 +35,7 @@ def feature_dimensionality(W: Source, *, memory: int = MEMORY) -> Float[np.ndarr
         ValueError: a block of the wrong shape, or a memory that does not hold one column.
     """
     m, size = W.shape[0], working_dtype(W).itemsize
-    step = width(W, memory, fixed=48 * m * m, each=m * (4 * size + 8))
+    step = width(W, memory, fixed=48 * m * m, each=m * (4 * size + 24))
     R, shares = _factor(W, step), []
     for _, block in stream(W, step):
         jax.block_until_ready(shares[-1:])  # only now: a block is read while the one before is worked on
@@ -55,7 +55,7 @@ def _factor(W: Source, step: int) -> Float[np.ndarray, "m m"]:
         M[rows, rows.start :] = strip
     eigenvalues, vectors = np.linalg.eigh(M, UPLO="U")
     root = np.sqrt(np.maximum(eigenvalues[::-1], 0))[:, None] * vectors.T[::-1]
-    return np.linalg.qr(root, mode="r").astype(working_dtype(W))
+    return np.asarray(np.linalg.qr(root, mode="r"), working_dtype(W))
 
 
 def _strips(m: int) -> list[slice]:

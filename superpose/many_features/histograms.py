@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int, Key
 
 from superpose.many_features.blocks import MEMORY, Source, directions, double, read, stream, width, working_dtype
-from superpose.many_features.tiles import Tile, products, tile_width, tiles
+from superpose.many_features.tiles import Tile, prepare, products, tile_width, tiles
 
 
 class Histogram(NamedTuple):
@@ -76,10 +76,10 @@ def sampled_histogram(
     edges, (m, n), size = _edges(bins, limit), W.shape, working_dtype(W).itemsize
     if not 2 <= probes <= n:
         raise ValueError(f"probes = {probes}: needs 2 to n = {n}")
-    fixed, each = 3 * size * m * probes + 24 * bins * probes, size * (4 * m + 6 * probes)
+    fixed, each = 3 * size * m * probes + 40 * bins * probes, size * (4 * m + 6 * probes)
     step = width(W, memory, fixed=fixed, each=each)
     places = np.sort(np.asarray(jax.random.choice(key, n, (probes,), replace=False)))
-    chosen = _columns(W, places, step)
+    chosen = prepare(_columns(W, places, step), unit=unit)
     counts = np.zeros((probes, bins), np.int64)
     for start, block in stream(W, step):
         jax.block_until_ready(counts)
@@ -107,7 +107,7 @@ def _columns(W: Source, places: Int[np.ndarray, " s"], step: int) -> Float[np.nd
 
 
 @partial(double, static_argnames="unit", donate_argnums=0)
-def _add_counts(counts: Int[Array, " bins"], tile: Tile, limit: float, *, unit: bool) -> Int[Array, " bins"]:
+def _add_counts(counts: Int[Array, " bins"], tile: Tile, limit: Float[Array, ""], *, unit: bool) -> Int[Array, " bins"]:
     value, pair = products(tile, unit=unit)
     return counts + _count(value.ravel(), pair.ravel(), limit, len(counts))
 
@@ -115,23 +115,22 @@ def _add_counts(counts: Int[Array, " bins"], tile: Tile, limit: float, *, unit: 
 @partial(double, static_argnames="unit", donate_argnums=0)
 def _add_probe_counts(
     counts: Int[Array, "s bins"],
-    chosen: Float[Array, "m s"],
+    chosen: Float[Array, "s m"],
     places: Int[Array, " s"],
-    start: int,
+    start: Int[Array, ""],
     block: Float[Array, "m b"],
-    n: int,
-    limit: float,
+    n: Int[Array, ""],
+    limit: Float[Array, ""],
     *,
     unit: bool,
 ) -> Int[Array, "s bins"]:
-    probes, columns = (directions(chosen), directions(block)) if unit else (chosen, block)
-    value = jnp.matmul(probes.T, columns, precision="highest")
+    value = jnp.matmul(chosen, directions(block) if unit else block, precision="highest")
     j = start + jnp.arange(value.shape[1], dtype=jnp.int32)
     pair = (places.astype(jnp.int32)[:, None] != j[None, :]) & (j < n)[None, :]
     return counts + jax.vmap(lambda v, p: _count(v, p, limit, counts.shape[1]))(value, pair)
 
 
-def _count(value: Float[Array, " k"], pair: Bool[Array, " k"], limit: float, bins: int) -> Int[Array, " bins"]:
+def _count(value: Float[Array, " k"], pair: Bool[Array, " k"], limit: Float[Array, ""], bins: int) -> Int[Array, " bins"]:
     """How many of the values that are pairs lie in each bin."""
     place = jnp.clip(jnp.floor((value / limit + 1) * (bins / 2)), 0, bins - 1).astype(jnp.int32)
     counts = jnp.zeros(bins + 1, jnp.int32).at[jnp.where(pair, place, bins)].add(1, mode="promise_in_bounds")

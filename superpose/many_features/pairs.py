@@ -51,22 +51,22 @@ def nearest_neighbours(W: Source, *, signed: bool = False, unit: bool = True, me
     return Neighbours(index, value)
 
 
-@partial(double, static_argnames=("signed", "unit"))
+@partial(double, static_argnames=("signed", "unit"), donate_argnums=0)
 def _nearer(state: tuple[Array, ...], tile: Tile, *, signed: bool, unit: bool) -> tuple[Array, ...]:
     """The nearest neighbours with one more tile: first for its columns, as theirs come before them, then for its rows."""
     value, score = _scored(tile, signed=signed, unit=unit)
-    return _improve(_improve(state, tile.j, tile.i, value, score), tile.i, tile.j, value.T, score.T)
+    b = jnp.arange(len(score), dtype=jnp.int32)
+    above, left = jnp.max(score, axis=0), jnp.max(score, axis=1)
+    row = jnp.min(jnp.where(score == above[None, :], b[:, None], len(b) - 1), axis=0)
+    column = jnp.min(jnp.where(score == left[:, None], b[None, :], len(b) - 1), axis=1)
+    state = _improve(state, tile.j, (above, value[row, b], tile.i + row))
+    return _improve(state, tile.i, (left, value[b, column], tile.j + column))
 
 
-def _improve(
-    state: tuple[Array, ...], place: Any, other: Any, value: Float[Array, "b b"], score: Float[Array, "b b"]
-) -> tuple[Array, ...]:
-    """The best of each column, for the features from `place` on; `other` is the feature of the first row."""
-    best, rows = jnp.max(score, axis=0), jnp.arange(len(score), dtype=jnp.int32)
-    row = jnp.min(jnp.where(score == best[None, :], rows[:, None], len(score) - 1), axis=0)
-    new = (best, jnp.take_along_axis(value, row[None, :], axis=0)[0], row + other)
-    old = tuple(jax.lax.dynamic_slice_in_dim(x, place, len(best)) for x in state)
-    kept = tuple(jnp.where(best > old[0], x, y) for x, y in zip(new, old, strict=True))
+def _improve(state: tuple[Array, ...], place: Any, new: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The state of the features from `place` on, with `new` scores, values and neighbours where the score is larger."""
+    old = tuple(jax.lax.dynamic_slice_in_dim(x, place, len(new[0])) for x in state)
+    kept = tuple(jnp.where(new[0] > old[0], x, y) for x, y in zip(new, old, strict=True))
     return tuple(jax.lax.dynamic_update_slice_in_dim(x, y, place, 0) for x, y in zip(state, kept, strict=True))
 
 

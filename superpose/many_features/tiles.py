@@ -1,6 +1,7 @@
 """All pairs of columns of `W`, shape (m, n), tile by tile: products of two blocks, each pair once."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -8,17 +9,17 @@ from jaxtyping import Array, Bool, Float
 
 from superpose.many_features.blocks import Source, directions, double, read, stream, width, working_dtype
 
-BLOCKS, SQUARES = 5, 6
+BLOCKS, SQUARES = 5, 5
 """Copies of a block, and of a tile's products, that are in memory at once."""
 
 
 class Tile(NamedTuple):
-    """Two blocks of columns with the places i <= j of their first ones, the same block twice on the diagonal."""
+    """Two blocks of features, transposed, with the places i <= j of their first ones; the same block twice on the diagonal."""
 
     i: int
-    rows: Float[Array, "m b"]
+    rows: Float[Array, "b m"]
     j: int
-    columns: Float[Array, "m b"]
+    columns: Float[Array, "b m"]
     n: int
 
 
@@ -43,22 +44,27 @@ def tiles(W: Source, step: int, memory: int, *, unit: bool) -> Iterator[Tile]:
     (m, n), size = W.shape, working_dtype(W).itemsize
     room = memory - size * step * (BLOCKS * m + SQUARES * step)
     held = step * (1 + room // (size * step * m))
-    prepare = double(directions) if unit else lambda block: block
     for first in range(0, n, held):
         starts = range(first, min(first + held, n), step)
-        panel = [(start, prepare(read(W, start, step))) for start in starts]
+        panel = [(start, prepare(read(W, start, step), unit=unit)) for start in starts]
         for place, (i, rows) in enumerate(panel):
             for j, columns in panel[place:]:
                 yield Tile(i, rows, j, columns, n)
         for j, block in stream(W, step, first + held):
-            columns = prepare(block)
+            columns = prepare(block, unit=unit)
             for i, rows in panel:
                 yield Tile(i, rows, j, columns, n)
 
 
+@partial(double, static_argnames="unit")
+def prepare(block: Float[Array, "m b"], *, unit: bool) -> Float[Array, "b m"]:
+    """A block as tiles hold it: transposed, as the product is fastest so, and its columns at length 1 if `unit`."""
+    return (directions(block) if unit else block).T
+
+
 def products(tile: Tile, *, unit: bool) -> tuple[Float[Array, "b b"], Bool[Array, "b b"]]:
     """`W_i . W_j` of a tile, cosines cut off at +-1 if `unit`; and which entries are pairs i < j < n."""
-    value = jnp.matmul(tile.rows.T, tile.columns, precision="highest")
+    value = jnp.matmul(tile.rows, tile.columns.T, precision="highest")
     place = jnp.arange(len(value), dtype=jnp.int32)
     i, j = (tile.i + place)[:, None], (tile.j + place)[None, :]
     return jnp.clip(value, -1, 1) if unit else value, (i < j) & (j < tile.n)
