@@ -16,35 +16,52 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+CORES = len(os.sched_getaffinity(0))
+os.environ.setdefault("PJRT_NPROC", "1")  # a thread a device, and a device a core: as sweeps run
 
-from benchmarks import torch_models
-from superpose import compressed_series, expected_loss, features, phase, solve, toy_model
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from benchmarks import torch_models  # noqa: E402
+from superpose import compressed_series, expected_loss, features, phase, solve, toy_model  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", CORES)
 REPEATS = 9
 FORMS = ("plain", "best")
 DENSITY = 0.05
 
 
-def seconds(run, *arguments) -> float:
-    """Seconds of one call, results awaited."""
+WORKERS = ThreadPoolExecutor(CORES)
+
+
+def seconds(run, parts: list) -> float:
+    """Seconds until `run` is done with all parts, each a tuple of arguments, a worker a core."""
     start = time.perf_counter()
-    jax.block_until_ready(run(*arguments))
+    list(WORKERS.map(lambda part: jax.block_until_ready(run(*part)), parts))
     return time.perf_counter() - start
 
 
+def spread(*arguments) -> list[tuple]:
+    """Arguments with a leading axis, cut into one part for each core and put on its device."""
+
+    def part(k, device):
+        return jax.device_put(jax.tree.map(lambda x: jnp.array_split(x, CORES)[k], arguments), device)
+
+    return [part(k, device) for k, device in enumerate(jax.devices())]
+
+
 def peak(dtype) -> float:
-    """Floating-point operations per second of a large matrix product: the machine's arithmetic limit, as measured."""
-    a = jnp.ones((1500, 1500), dtype)
-    product = jax.jit(jnp.matmul)
-    seconds(product, a, a)
-    return 2 * 1500**3 / min(seconds(product, a, a) for _ in range(REPEATS))
+    """Floating-point operations per second of large matrix products on all cores: the machine's limit, as measured."""
+    a = spread(jnp.ones((CORES, 1500, 1500), dtype))
+    product = jax.jit(lambda a: a[0] @ a[0])
+    seconds(product, a)
+    return CORES * 2 * 1500**3 / min(seconds(product, a) for _ in range(REPEATS))
 
 
 def enough(n: int, m: int) -> int:
@@ -69,14 +86,15 @@ def step(n: int, m: int, models: int, dtype, nodes: int) -> dict:
     """Microseconds per model of an exact value and gradient and of a PyTorch step, in turn, and their ratio."""
     start, law = starts(n, m, models, dtype), features.SparseUniform(jnp.asarray(DENSITY, dtype))
     exact = jax.jit(jax.vmap(jax.value_and_grad(lambda p: expected_loss.relu_output(p, law, nodes=nodes))))
-    seconds(exact, start)
+    parts = spread(start)
+    seconds(exact, parts)
     rivals = {form: torch_models.models(form, n, m, np.full(models, DENSITY), np.ones((models, n))) for form in FORMS}
     for rival in rivals.values():
         torch_models.compile_time(rival)
         torch_models.timed(rival, 3)
     times = {"exact": []} | {form: [] for form in FORMS}
     for _ in range(REPEATS):
-        times["exact"].append(seconds(exact, start))
+        times["exact"].append(seconds(exact, parts))
         for form, rival in rivals.items():
             times[form].append(torch_models.timed(rival, 5))
     result = {name: statistics.median(t) / models * 1e6 for name, t in times.items()}
@@ -101,10 +119,11 @@ def diagram() -> dict:
     settings = phase.Diagram()
     densities, importances = phase.axes(settings)
     row = partial(phase.solve_row, settings)
-    first = seconds(row, 0, jnp.asarray(densities[0]), jnp.asarray(importances))
+    devices = jax.devices()
+    arguments = [jax.device_put((k, p, importances), devices[k % CORES]) for k, p in enumerate(densities)]
+    first = seconds(row, arguments[:CORES])
     start = time.perf_counter()
-    rows = [row(k, jnp.asarray(p), jnp.asarray(importances)) for k, p in enumerate(densities)]
-    jax.block_until_ready(rows)
+    rows = list(WORKERS.map(lambda part: jax.block_until_ready(row(*part)), arguments))
     ours = time.perf_counter() - start
     cells = [(i, j) for i in range(5, 50, 10) for j in range(5, 50, 10)]
     p = np.repeat([densities[i] for i, _ in cells], 10)
@@ -139,8 +158,9 @@ def plane() -> dict:
         return solve.minimize(loss, start, p, newton_steps=1, lanes=32)
 
     p = jnp.asarray(np.repeat(densities, 8))
-    first = seconds(run, start, p)
-    ours = statistics.median(seconds(run, start, p) for _ in range(3))
+    parts = spread(start, p)
+    first = seconds(run, parts)
+    ours = statistics.median(seconds(run, parts) for _ in range(3))
     found = run(start, p)
     chosen = np.arange(2, 20, 4)
     minima = (np.asarray(found.loss).reshape(20, 8) * 5 * densities[:, None] / 3).min(1)[chosen]

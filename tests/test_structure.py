@@ -28,6 +28,17 @@ ALLOWED = {
     "geometry": {"shapes"},
     # what single neurons do
     "neurons": set(),
+    "many_features.blocks": set(),
+    "many_features.tiles": {"many_features.blocks"},
+    "many_features.dimensionality": {"many_features.blocks"},
+    "many_features.pairs": {"many_features.blocks", "many_features.tiles"},
+    "many_features.histograms": {"many_features.blocks", "many_features.tiles"},
+    "many_features": {
+        "many_features.blocks",
+        "many_features.dimensionality",
+        "many_features.histograms",
+        "many_features.pairs",
+    },
     # train | solve
     "train": {"features"},
     "solve": set(),
