@@ -94,6 +94,7 @@ def step(n: int, m: int, models: int, dtype, nodes: int) -> dict:
         torch_models.timed(rival, 3)
     times = {"exact": []} | {form: [] for form in FORMS}
     for _ in range(REPEATS):
+        time.sleep(0.3)  # PyTorch's threads go on spinning for a while
         times["exact"].append(seconds(exact, parts))
         for form, rival in rivals.items():
             times[form].append(torch_models.timed(rival, 5))
