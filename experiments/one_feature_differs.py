@@ -1,0 +1,120 @@
+"""Five features in a plane, one of them of another density: the pentagon gives way to two digons where it is sparser.
+
+Two branches of local minima of the exact loss are followed in the density of the one feature, each point from its
+neighbour's solution, from a regular pentagon and from two digons without the feature. Where the losses cross is the transition.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from plotly import graph_objects as go
+
+from superpose import features, frames, interference, solve, sweep, toy_model
+from superpose.expected_loss import relu_output
+from superpose.findings import Finding
+from superpose.plot.template import TEMPLATE
+
+NAME = "one-feature-differs"
+TITLE = "One feature's density varied: from a pentagon to two digons"
+PAPER = "The Geometry of Superposition: Non-Uniform Superposition"
+BRANCHES = ("pentagon", "digons")
+N, M = 5, 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """Density of four features; the fifth is `sparser` times sparser, on `points` logarithmic steps; steps of the solver."""
+
+    density: float = 0.05
+    sparser_min: float = 0.5
+    sparser_max: float = 5.0
+    points: int = 41
+    steps: int = 300
+
+
+QUICK = Config(points=11, steps=100)
+
+
+def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
+    """Over (branch, sparser): W, b, loss divided by `sum_i p_i / 3`, its certificate, and `D_i` of each feature."""
+    ratio = np.geomspace(config.sparser_min, config.sparser_max, config.points)
+
+    def follow(point: dict) -> dict:
+        digons = point["branch"] == 1
+        order = jnp.where(digons, ratio[::-1], ratio)
+        one = jax.tree.map(lambda a, b: jnp.where(digons, b, a), _pentagon(), _digons())
+        found = jax.lax.scan(lambda at, r: _solve(config, at, r), one, order)[1]
+        return jax.tree.map(lambda x: jnp.where(digons, x[::-1], x), found)
+
+    points = {"branch": np.arange(2)}
+    arrays = sweep.run(follow, points, settings=config, folder=folder, width=1, advance=advance)
+    dims = {name: ["sparser", "hidden", "feature"][: 3 if name == "W" else 1] for name in arrays}
+    dims |= {"b": ["sparser", "feature"], "dimensionality": ["sparser", "feature"]}
+    return sweep.label(arrays, points, dims).assign_coords(branch=list(BRANCHES), sparser=ratio)
+
+
+def _pentagon() -> toy_model.Params:
+    return toy_model.Params(W=jnp.asarray(frames.polygon(5), float), b=jnp.full(N, -0.1))
+
+
+def _digons() -> toy_model.Params:
+    """Feature 0 ignored, 1 against 2 and 3 against 4."""
+    return toy_model.Params(W=jnp.array([[0, 1, -1, 0, 0], [0.01, 0, 0, 1, -1]], float), b=jnp.zeros(N))
+
+
+def _solve(config: Config, start: toy_model.Params, ratio: jax.Array) -> tuple[toy_model.Params, dict]:
+    """The minimum next to `start` when feature 0 is `ratio` times sparser; biases in units of sqrt(p)."""
+    p = config.density / jnp.ones(N).at[0].set(ratio)
+    unit = config.density**0.5
+
+    def loss(params: toy_model.Params, p: jax.Array) -> jax.Array:
+        plain = toy_model.Params(W=params.W, b=params.b * unit)
+        return relu_output(plain, features.SparseUniform(p)) * 3 / p.sum()
+
+    scaled = toy_model.Params(W=start.W[None], b=start.b[None] / unit)
+    found = jax.tree.map(lambda x: x[0], solve.minimize(loss, scaled, p[None], steps=config.steps))
+    at = toy_model.Params(W=found.params.W, b=found.params.b * unit)
+    size = {"dimensionality": interference.feature_dimensionality(at.W), "loss": found.loss}
+    certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
+    return at, {"W": at.W, "b": at.b} | size | certificate
+
+
+def crossing(dataset: xr.Dataset) -> float:
+    """How many times sparser the feature is where the digons become better for good, between points by a line; nan if never."""
+    pentagon, digons = (dataset["loss"].sel(branch=name).values for name in BRANCHES)
+    gap, ratio = digons - pentagon, np.log(dataset["sparser"].values)
+    change = np.flatnonzero((gap[:-1] > 0) & (gap[1:] <= 0))
+    if len(change) == 0:
+        return float("nan")
+    k = change[-1]
+    return float(np.exp(ratio[k] + (ratio[k + 1] - ratio[k]) * gap[k] / (gap[k] - gap[k + 1])))
+
+
+def findings(dataset: xr.Dataset) -> list[Finding]:
+    """Where the branches cross, and what they look like at equal density."""
+    at, equal = crossing(dataset), dataset.sel(sparser=1, method="nearest")
+    shares = equal["dimensionality"].sel(branch="pentagon").values
+    found = f"{shares.min():.3f} to {shares.max():.3f} at {float(equal['sparser']):.2f} times sparser"
+    return [
+        Finding("pentagon to two digons, times sparser", 2.5, at, "within 20 %", bool(abs(at - 2.5) <= 0.5)),
+        Finding("equal densities: a pentagon, D = 2/5", 0.4, found, "within 0.05", bool(np.abs(shares - 0.4).max() <= 0.05)),
+    ]
+
+
+def figure(dataset: xr.Dataset) -> go.Figure:
+    """Loss of both branches over how much sparser the feature is, and their crossing."""
+    drawn = go.Figure()
+    for name, dash, symbol in zip(BRANCHES, ("solid", "dash"), ("circle", "square"), strict=True):
+        curve = dataset["loss"].sel(branch=name).values
+        look = {"mode": "lines+markers", "line": {"dash": dash}, "marker": {"symbol": symbol}}
+        drawn.add_trace(go.Scatter(x=dataset["sparser"].values, y=curve, name=f"from the {name}", **look))
+    at = crossing(dataset)
+    if not np.isnan(at):
+        drawn.add_vline(x=at, line={"dash": "dot"}, annotation_text=f"crossing at {at:.2f}")
+    drawn.update_xaxes(type="log", title_text="times sparser than the other four")
+    return drawn.update_yaxes(title_text="loss / Σ p<sub>i</sub>/3").update_layout(template=TEMPLATE)
