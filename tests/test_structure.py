@@ -49,6 +49,7 @@ ALLOWED = {
     "activity": {"features", "few_active", "sets", "toy_model"},
     # results know nothing of what they hold; settings nothing at all
     "settings": set(),
+    "findings": set(),
     "results": set(),
     # sweeps: how every long computation runs
     "processes": {"settings"},
