@@ -44,14 +44,13 @@ def reproduce(command: Reproduce) -> int:
         chosen = reproduction.chosen(command.names, reproduction.experiments())
     except ResultError as error:
         return run.told(error, 1)
-    rows, failures, start = [], {}, perf_counter()
-    with _progress(len(chosen)) as bar:
-        for name, experiment in chosen.items():
-            bar.begin(name)
-            try:
-                _one(command, experiment, rows, bar)
-            except Exception as error:  # told below, after the findings of the others
-                failures[name] = _told(command, experiment, error)
+    start = perf_counter()
+    try:
+        rows, failures = _all(command, chosen)
+    except KeyboardInterrupt:
+        if not command.again:
+            raise
+        return run.told("stopped; finished chunks are kept, the same command without --again goes on", 130)
     if command.json:
         print(json.dumps(run.no_nan(rows), indent=2))
     elif rows:
@@ -59,6 +58,19 @@ def reproduce(command: Reproduce) -> int:
     for name, failure in failures.items():
         run.told(f"{name}: {failure}", 1)
     return 1 if failures else 0
+
+
+def _all(command: Reproduce, chosen: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """All findings, and by its name what went wrong with an experiment."""
+    rows, failures = [], {}
+    with _progress(len(chosen)) as bar:
+        for name, experiment in chosen.items():
+            bar.begin(name)
+            try:
+                _one(command, experiment, rows, bar)
+            except Exception as error:  # one that fails loses no other
+                failures[name] = _told(command, experiment, error)
+    return rows, failures
 
 
 def _one(command: Reproduce, experiment: Any, rows: list[dict[str, Any]], bar: "_progress") -> None:
