@@ -36,7 +36,7 @@ def _lines(numbers: dict[str, Any]) -> list[tuple[str, str]]:
             ("cells that agree with published theory", f"{numbers['agreement_with_published']:.2%}"),
             (
                 "boundary against published theory",
-                f"{numbers['boundary_offset_decades']:.4f} decades off on average",
+                _offset(numbers["boundary_offset_decades"]),
             ),
             (
                 "published candidates cost up to",
@@ -45,9 +45,12 @@ def _lines(numbers: dict[str, Any]) -> list[tuple[str, str]]:
             ("cells above a fixed candidate", str(numbers["cells_above_a_candidate"])),
         ]
     if "diagram_offset_from_exact_decades" in numbers:
-        offset = numbers["diagram_offset_from_exact_decades"]
-        lines.append(("boundary against its exact curve", f"{offset:.4f} decades off on average"))
+        lines.append(("boundary against its exact curve", _offset(numbers["diagram_offset_from_exact_decades"])))
     return [*lines, ("seconds", f"{numbers['seconds']:.1f}")]
+
+
+def _offset(decades: float) -> str:
+    return "no boundary within these axes" if decades != decades else f"{decades:.4f} decades off on average"
 
 
 def _boundary_table(boundary: dict[str, list[float]], order: Any) -> Any:
