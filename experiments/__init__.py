@@ -1,4 +1,9 @@
 """One script per question or figure; each reads or makes saved results and draws from them."""
 
-EXPERIMENTS = ("loss_parts", "one_feature_differs", "correlated")
+EXPERIMENTS = (
+    "loss_parts",
+    "dimensions_per_feature",
+    "one_feature_differs",
+    "correlated",
+)
 """Modules of the experiments, in the paper's order."""
