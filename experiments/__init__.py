@@ -5,5 +5,8 @@ EXPERIMENTS = (
     "dimensions_per_feature",
     "one_feature_differs",
     "correlated",
+    "geometry_in_training",
+    "privileged_basis",
+    "absolute_value",
 )
 """Modules of the experiments, in the paper's order."""
