@@ -8,5 +8,6 @@ EXPERIMENTS = (
     "geometry_in_training",
     "privileged_basis",
     "absolute_value",
+    "absolute_value_sparsity",
 )
 """Modules of the experiments, in the paper's order."""
