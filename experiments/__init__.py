@@ -1,10 +1,13 @@
 """One script per question or figure; each reads or makes saved results and draws from them."""
 
 EXPERIMENTS = (
+    "five_features",
     "loss_parts",
     "dimensions_per_feature",
     "one_feature_differs",
     "correlated",
+    "local_bases",
+    "collapse",
     "geometry_in_training",
     "privileged_basis",
     "absolute_value",

@@ -34,7 +34,8 @@ REACHED, EXACT = 1e-3, 0.02
 @dataclass(frozen=True)
 class Config:
     """Densities; `groups * together` restarts of each, `together` side by side; steps, batch and first rate of Adam, whose
-    rate falls to 0 by a cosine; draws of the common batch that judges."""
+    rate falls to 0 by a cosine; draws of the common batch that judges.
+    """
 
     densities: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
     groups: int = 10
@@ -97,7 +98,7 @@ def deviation(P: np.ndarray) -> float:
 def best(dataset: xr.Dataset, density: float) -> np.ndarray:
     """Products of the model of least loss at a density."""
     here = dataset.sel(density=density, method="nearest")
-    at = here.isel(restart=int(here["loss"].argmin()))
+    at = here.isel(restart=int(np.argmin(here["loss"].values)))
     return products(at["W_in"].values, at["W_out"].values)
 
 
@@ -156,7 +157,9 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         look = {"name": f"p = {p:.3g}", "line": {"dash": dash}, "mode": "lines"}
         drawn.add_trace(go.Scatter(x=share, y=np.maximum(np.sort(loss), 1e-12), **look), 1, 2)
     drawn.add_hline(y=REACHED, line={"dash": "dot", "width": 1}, row=1, col=2)
-    drawn.update_xaxes(title_text="feature", dtick=1, row=1, col=1).update_xaxes(title_text="share of restarts", row=1, col=2)
+    drawn.update_xaxes(title_text="feature", dtick=1, row=1, col=1).update_xaxes(
+        title_text="share of restarts", row=1, col=2
+    )
     drawn.update_yaxes(title_text="neuron", dtick=1, autorange="reversed", row=1, col=1)
     drawn.update_yaxes(title_text="loss / (n p / 3)", type="log", exponentformat="power", row=1, col=2)
     side = {"orientation": "v", "x": 0.98, "y": 0.05, "xanchor": "right", "yanchor": "bottom"}
