@@ -3,6 +3,8 @@
 EXPERIMENTS = (
     "five_features",
     "loss_parts",
+    "phase_two_one",
+    "phase_three_two",
     "dimensions_per_feature",
     "one_feature_differs",
     "correlated",
