@@ -42,7 +42,7 @@ class Config:
     seed: int = 0
 
 
-QUICK = Config(densities=9, restarts=8, steps=300)
+QUICK = Config(densities=9, restarts=12, steps=400)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
