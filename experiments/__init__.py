@@ -14,5 +14,7 @@ EXPERIMENTS = (
     "privileged_basis",
     "absolute_value",
     "absolute_value_sparsity",
+    "asymmetric_superposition",
+    "getting_rid",
 )
 """Modules of the experiments, in the paper's order."""
