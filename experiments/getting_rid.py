@@ -69,7 +69,7 @@ QUICK = Config(
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (penalty, restart): `W`, exact `loss`, `penalty_paid`; over (n, density, width): exact `error` and gradient norm."""
+    """Over (penalty, restart): `W`, exact `loss`; over (n, density, width): exact `error` and gradient norm."""
     axes = {"penalty": np.array(config.penalties), "restart": np.arange(config.restarts)}
     place = None if folder is None else folder / "penalty"
     arrays = sweep.run(
