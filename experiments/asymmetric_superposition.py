@@ -104,7 +104,8 @@ def motif(q: float) -> hidden_layer.Untied:
 def score(W_in: np.ndarray, W_out: np.ndarray) -> tuple[float, float]:
     """The most asymmetric inhibited pair of features on one neuron: ratio of its interferences, and the share cancelled.
 
-    Neuron k serves i and j if it reads them with opposite signs and does `|W_in[k, i]| W_out[i, k]` of at least 1/4 for each.
+    Neuron k serves i and j if `|W_in[k, i]| W_out[i, k]` is at least 1/4 for each. Signs of W_in do not count: with target |x|
+    a feature may be turned round, so [2, -1/2] and [2, 1/2] are one motif.
     The ratio is `|W_in[k, i] W_out[j, k]| / |W_in[k, j] W_out[i, k]|`, 16 for [2, -1/2] and [1/2, 2] and 1 for equal weights.
     Cancelled is what the other neurons write to j when i alone drives neuron k, as a share of what k writes; (0, 0) if no pair
     has at least half cancelled.
@@ -112,7 +113,7 @@ def score(W_in: np.ndarray, W_out: np.ndarray) -> tuple[float, float]:
     best = (0.0, 0.0)
     own = np.abs(W_in) * W_out.T
     for k, i, j in np.ndindex(len(W_in), N, N):
-        if i == j or W_in[k, i] * W_in[k, j] >= 0 or min(own[k, i], own[k, j]) < FEWEST_OWN:
+        if i == j or min(own[k, i], own[k, j]) < FEWEST_OWN:
             continue
         driven = np.maximum(np.sign(W_in[k, i]) * W_in[:, i], 0)
         leak = W_out[j, k] * driven[k]

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -130,7 +131,7 @@ def _solved(config: Config, n: int, point: dict) -> dict:
     optimizer = _optimizer(config.exact_steps, 0.03)
     params, _ = jax.lax.fori_loop(0, config.exact_steps, step, (start, optimizer.init(start)))
     value, gradient = jax.value_and_grad(error)(params)
-    return {"m": point["m"], "error": value, "gradient": optax.global_norm(gradient)}
+    return {"m": point["m"], "error": value, "gradient": jnp.linalg.norm(ravel_pytree(gradient)[0])}
 
 
 def represented(W: np.ndarray) -> np.ndarray:

@@ -37,6 +37,8 @@ def test_score_knows_the_motif():
     ratio, cancelled = asymmetric_superposition.score(np.array(motif.W_in), np.array(motif.W_out))
     assert ratio == pytest.approx(32, rel=1e-6)  # 2 x 2 against 1/2 x 1/4
     assert cancelled == pytest.approx(1, rel=1e-6)
+    turned = asymmetric_superposition.score(np.array(motif.W_in) * [1, -1, 1], np.array(motif.W_out))
+    assert turned == (ratio, cancelled)  # |x| does not know a feature's sign
     for model in np.array([0, 2]):  # dedicated neurons have no pair, and without inhibition none is cancelled
         q = asymmetric_superposition.built()[model]
         assert asymmetric_superposition.score(np.array(q.W_in), np.array(q.W_out)) == (0.0, 0.0)
