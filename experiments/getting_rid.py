@@ -1,232 +1,240 @@
-"""Getting rid of superposition: a penalty on the hidden layer, and how much width compressed sensing says it takes.
+"""Getting rid of superposition: an L1 penalty on the hidden layer and its price; and the width that superposition needs.
 
-The penalty is `l1 sum_k |h_k|` on the hidden layer `h = W x` of toy models trained on samples: it makes the neurons a basis, and
-kills features below a threshold of importance. The bound of compressed sensing, `m = Omega(-n p log p)`, is held against models without a penalty: the least m at which the exact loss, of the best of some restarts, falls to a stated share of the loss of the output E[x].
+Penalty: `x' = r(W^T W x + b)` trained on loss + lambda |W x|_1, importances falling; the losses reported are exact and without
+the penalty. A feature alone on an axis, sparse and without bias, pays lambda w p/2 to save `I p (1 - (1 - w^2)^2)/3`, so it
+is worth its while above `I = (3/4) sqrt(3/2) 3/2 lambda = 1.378 lambda`.
+
+Width: for equal importances, the least m at which the exact loss is at most a fraction f of that of constant outputs, held against
+the compressed-sensing bound -n p log p. The minima are the best known, by Adam on the exact gradient; a random code in many
+dimensions needs m/n = 1/(1 + 2 f/(p log(1/p))) for small p, which is -n p log p/(2 f) for the smallest.
+
+Reference: Cowsik et al. 2024, arXiv:2410.12101, for random codes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose import features, hidden_layer, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.findings import Finding
-from superpose.plot.template import TEMPLATE
+from superpose.plot.template import BLACK, TEMPLATE
 
 NAME = "getting-rid"
-TITLE = "Getting rid of superposition: a penalty on activity, and the bound of compressed sensing"
-PAPER = "The Strategic Picture of Superposition; Is Neural Network Superposition Like Compressed Sensing?"
-PENALTIES = np.append(0, np.geomspace(0.005, 1, 12))
-"""L1 weights; a penalty of I makes a feature of importance I as dear to store as to ignore, see `_penalised`."""
-REPRESENTED = 0.5
-"""A feature is represented if its column is at least this long."""
-SHARE = 0.1
-"""The stated share of the loss of the output E[x]."""
+TITLE = "Getting rid of superposition: a penalty on the hidden layer, and the width that the bound asks for"
+PAPER = "The Strategic Picture of Superposition: Creating Models Without Superposition; The Number of Dimensions Needed"
+THRESHOLD = 1.5 / (2 / 3) ** 0.5 / (4 / 3)
+"""Importance over lambda below which a sparse feature is not worth its penalty: `1/(2 max_w w (2 - w^2)/3)`."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Of the penalty: features, neurons, density, ratio of importances, restarts, steps. Of the bound: sizes, densities, restarts, steps."""
+    """Penalised models of n features in m dimensions, importances `decay^i`; then widths of models of `sizes` features."""
 
     n: int = 20
     m: int = 10
+    decay: float = 0.85
     density: float = 0.05
-    decay: float = 0.8
-    restarts: int = 8
-    steps: int = 10_000
-    sizes: tuple[int, ...] = (32, 64, 128)
-    densities: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003)
+    penalties: tuple[float, ...] = (0.0, 0.003, 0.01, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5)
+    restarts: int = 4
+    steps: int = 6000
+    batch: int = 1024
+    sizes: tuple[int, ...] = (32, 64)
+    densities: tuple[float, ...] = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
     widths: int = 12
-    bound_restarts: int = 2
-    bound_steps: int = 1_500
+    exact_steps: int = 400
+    fraction: float = 0.1
     seed: int = 0
 
 
-QUICK = Config(restarts=2, steps=1_500, sizes=(32,), densities=(0.1, 0.01), widths=6, bound_restarts=1, bound_steps=300)
+QUICK = Config(
+    penalties=(0.0, 0.03, 0.2, 0.5),
+    restarts=1,
+    steps=1500,
+    batch=256,
+    sizes=(32,),
+    densities=(0.1, 0.03, 0.01),
+    widths=5,
+    exact_steps=100,
+)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Trained models over (penalty, restart); over (size, density, share, start) the exact loss, relative to that of E[x]."""
-    axes: dict[str, Any] = {"penalty": PENALTIES, "restart": np.arange(config.restarts)}
+    """Over (penalty, restart): `W`, exact `loss`; over (n, density, width): exact `error` and gradient norm."""
+    axes = {"penalty": np.array(config.penalties), "restart": np.arange(config.restarts)}
     place = None if folder is None else folder / "penalty"
-    width = config.restarts
-    arrays = sweep.run(_penalised(config), sweep.grid(axes), settings=config, folder=place, width=width, advance=advance)
-    dataset = sweep.label(arrays, axes, {"W": ("hidden", "feature"), "b": ("feature",)})
-    found = [_bound(config, n, folder, advance) for n in config.sizes]
-    return dataset.merge(xr.concat(found, xr.IndexVariable("size", list(config.sizes))))
+    arrays = sweep.run(
+        partial(_penalised, config), sweep.grid(axes), settings=config, folder=place, width=1, advance=advance
+    )
+    found = sweep.label(arrays, axes, {"W": ("hidden", "feature")})
+    sized = []
+    for n in config.sizes:
+        share = np.geomspace(1.5 / n, 1, config.widths)
+        grid = {"density": np.array(config.densities), "width": np.arange(config.widths)}
+        points = sweep.grid(grid) | {"m": np.tile(np.maximum(1, np.round(share * n)), len(config.densities))}
+        place = None if folder is None else folder / f"width-{n}"
+        arrays = sweep.run(partial(_solved, config, n), points, settings=config, folder=place, advance=advance)
+        sized.append(sweep.label(arrays, grid))
+    return found.merge(xr.concat(sized, xr.IndexVariable("n", list(config.sizes)))).assign_attrs(
+        fraction=config.fraction, decay=config.decay
+    )
 
 
-def _penalised(config: Config) -> Callable:
-    """From a penalty and a restart to a model, its loss without the penalty and the whole, relative to the output 0.
-
-    The penalty has the weight `2 l1 / 3`, so that a feature stored alone with length 1 costs `l1 p / 3` and saves `I p / 3`.
-    """
-    start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.01, config.steps))
-    law = features.SparseUniform(jnp.float32(config.density))
-
-    importance = jnp.asarray(config.decay ** np.arange(config.n), jnp.float32)
-
-    def penalised(params: toy_model.Params, x: jax.Array, weight: jax.Array) -> jax.Array:
-        return hidden_layer.loss(params, x, importance, activation=hidden_layer.identity, l1=weight * 2 / 3)
-
-    def one(point: dict) -> dict:
-        start = toy_model.init(train.model_key(start_key, point["restart"]), n=config.n, m=config.m)
-        start = jax.tree.map(lambda x: x.astype(jnp.float32), start)
-        weight = point["penalty"].astype(jnp.float32)
-        settings = {"steps": config.steps, "batch": 512, "optimizer": optimizer, "loss": penalised}
-        params = train.fit(batch_key, start, law, weight, **settings).params
-        judged = {"draws": 65_536, "loss": penalised}
-        scale = 3 / (config.density * importance.sum())
-        whole, _ = train.sampled_loss(common_key, params, law, weight, **judged)
-        plain, _ = train.sampled_loss(common_key, params, law, jnp.zeros_like(weight), **judged)
-        return {"W": params.W, "b": params.b, "whole": whole * scale, "loss": plain * scale}
-
-    return one
+def _loss(params: toy_model.Params, x: jax.Array, data: tuple) -> jax.Array:
+    importance, l1 = data
+    return hidden_layer.loss(params, x, importance, activation=hidden_layer.identity, l1=l1)
 
 
-def _bound(config: Config, n: int, folder: Path | None, advance: Callable[[int], None]) -> xr.Dataset:
-    """For one number of features: relative exact losses over (density, share, start), m the `share` of n."""
-    densities, starts = np.asarray(config.densities), np.arange(config.bound_restarts)
-    axes: dict[str, Any] = {"density": densities, "share": shares(config), "start": starts}
-    place = None if folder is None else folder / f"bound-{n}"
-    solve, width = partial(_best_known, config, n), len(starts) * config.widths
-    arrays = sweep.run(solve, sweep.grid(axes), settings=config, folder=place, width=width, advance=advance)
-    return sweep.label(arrays, axes, {})
+@cache
+def _optimizer(steps: int, rate: float) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(rate, steps))
 
 
-def shares(config: Config) -> np.ndarray:
-    """Widths as shares m / n, before rounding."""
-    return np.geomspace(0.03, 1, config.widths)
+def _penalised(config: Config, point: dict) -> dict:
+    """One model trained with its penalty, in float32; its exact loss without."""
+    start_key, data_key = (train.model_key(jax.random.key(config.seed), k, point["restart"]) for k in range(2))
+    law, importance = features.SparseUniform(config.density), features.geometric_importance(config.decay, n=config.n)
+    start = jax.tree.map(lambda x: x.astype(jnp.float32), toy_model.init(start_key, n=config.n, m=config.m))
+    data = (importance.astype(jnp.float32), jnp.asarray(point["penalty"], jnp.float32))
+    static = {"steps": config.steps, "batch": config.batch, "optimizer": _optimizer(config.steps, 1e-2)}
+    fit = train.fit(data_key, start, law, data, loss=_loss, **static).params
+    exact = relu_output(jax.tree.map(lambda x: x.astype(float), fit), law, importance)
+    return {"W": fit.W, "loss": exact * 3 / (config.density * importance.sum())}
 
 
-def _best_known(config: Config, n: int, point: dict) -> dict:
-    """Adam on the exact loss from a random start, the rate falling to 0; rows of W beyond m stay 0, so all m compile once."""
-    p, m = point["density"].astype(jnp.float32), jnp.maximum(1, jnp.round(point["share"] * n))
-    law, scale = features.SparseUniform(p), 3 / (n * p)
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.02, config.bound_steps))
-    start = toy_model.init(train.model_key(jax.random.key(config.seed), n, point["start"]), n=n, m=n)
-    used = (jnp.arange(n) < m)[:, None]
-    start = toy_model.Params(W=start.W * jnp.sqrt(n / m) * used, b=start.b)
-    start = jax.tree.map(lambda x: x.astype(jnp.float32), start)
+def _solved(config: Config, n: int, point: dict) -> dict:
+    """The best loss found with m dimensions, over that of constant outputs; rows of W beyond m are masked out."""
+    p, law = point["density"], features.SparseUniform(point["density"])
+    rows = (jnp.arange(n) < point["m"]).astype(float)[:, None]
+    W = jax.random.normal(train.model_key(jax.random.key(config.seed), n), (n, n)) * rows
+    start = toy_model.Params(W=W / jnp.linalg.norm(W, axis=0, keepdims=True), b=jnp.full(n, -0.1))
 
-    def loss(params: toy_model.Params) -> jax.Array:
-        return relu_output(toy_model.Params(W=params.W * used, b=params.b), law, nodes=32) * scale
+    def error(params: toy_model.Params) -> jax.Array:
+        plain = toy_model.Params(W=params.W * rows, b=params.b * p**0.5)
+        return relu_output(plain, law) / (n * (p / 3 - p * p / 4))
 
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+    def step(_: int, carry: tuple) -> tuple:
         params, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-        return (optax.apply_updates(params, updates), state), None
+        updates, state = optimizer.update(jax.grad(error)(params), state, params)
+        return optax.apply_updates(params, updates), state
 
-    (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=config.bound_steps)
-    return {"relative_loss": loss(params) / (1 - 3 * p / 4)}
-
-
-def least_width(dataset: xr.Dataset, share: float = SHARE) -> np.ndarray:
-    """The least m at which the best relative loss falls to `share`, by log-linear interpolation; `(size, density)`, nan if none."""
-    best = dataset["relative_loss"].min("start").transpose("size", "density", "share").values
-    found = np.full(best.shape[:2], np.nan)
-    for i, n in enumerate(dataset["size"].values):
-        log_m = np.log(np.maximum(1, np.round(dataset["share"].values * n)))
-        for k, row in enumerate(np.minimum.accumulate(best[i], axis=1)):
-            after = int(np.argmax(row <= share))
-            if after and row[after] <= share:
-                part = np.log(row[after - 1] / share) / np.log(row[after - 1] / row[after])
-                found[i, k] = np.exp(log_m[after - 1] + part * (log_m[after] - log_m[after - 1]))
-    return found
+    optimizer = _optimizer(config.exact_steps, 0.03)
+    params, _ = jax.lax.fori_loop(0, config.exact_steps, step, (start, optimizer.init(start)))
+    value, gradient = jax.value_and_grad(error)(params)
+    return {"m": point["m"], "error": value, "gradient": jnp.linalg.norm(ravel_pytree(gradient)[0])}
 
 
-def bound(dataset: xr.Dataset) -> np.ndarray:
-    """`-n p log p`, `(size, density)`."""
-    p = dataset["density"].values
-    return -dataset["size"].values[:, None] * (p * np.log(p))[None, :]
+def represented(W: np.ndarray) -> np.ndarray:
+    """Which features have `|W_i| > 1/2`, over the columns of `(..., m, n)`."""
+    return np.linalg.norm(W, axis=-2) > 0.5
 
 
-def superposition(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By penalty, of the restart of least penalised loss: features represented, their mean interference, relative loss.
+def interference_share(W: np.ndarray) -> np.ndarray:
+    """`sum_{i != j} G_ij^2 / sum_ij G_ij^2` of `G = W^T W`, in [0, 1); 0 for W = 0."""
+    square = np.square(np.swapaxes(W, -1, -2) @ W)
+    total = square.sum((-1, -2))
+    return 1 - np.trace(square, axis1=-2, axis2=-1) / np.where(total > 0, total, 1) - (total == 0)
 
-    The interference of a represented feature is `sum_{j != i} (w_hat_i . w_j)^2`.
-    """
-    counts, overlaps, losses = [], [], []
-    for k in range(dataset.sizes["penalty"]):
-        here = dataset.isel(penalty=k)
-        at = here.isel(restart=int(np.argmin(here["whole"].values)))
-        W = at["W"].values
-        length = np.linalg.norm(W, axis=0)
-        kept = length >= REPRESENTED
-        gram = (W[:, kept] / length[kept]).T @ W
-        gram[np.arange(kept.sum()), np.flatnonzero(kept)] = 0
-        counts.append(int(kept.sum()))
-        overlaps.append(float((gram**2).sum(1).mean()) if kept.any() else np.nan)
-        losses.append(float(at["loss"]))
-    return np.array(counts), np.array(overlaps), np.array(losses)
+
+def least_width(error: np.ndarray, m: np.ndarray, fraction: float) -> float:
+    """Where the error falls to `fraction` for the first time, by a line in log m and log error; nan if nowhere or at once."""
+    k = int(np.argmax(error <= fraction))
+    if k == 0:
+        return float("nan")
+    (x, y), level = (np.log(a[k - 1 : k + 1]) for a in (m, error)), np.log(fraction)
+    return float(np.exp(x[0] + (x[1] - x[0]) * (level - y[0]) / (y[1] - y[0])))
+
+
+def widths(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Bound `-n p log p` and least width, each of shape (n, density)."""
+    error, m, p = dataset["error"].values, dataset["m"].values, dataset["density"].values
+    least = [
+        [least_width(e, k, dataset.attrs["fraction"]) for e, k in zip(*row, strict=True)]
+        for row in zip(error, m, strict=True)
+    ]
+    return -dataset["n"].values[:, None] * p * np.log(p), np.array(least)
 
 
 def findings(dataset: xr.Dataset) -> list[Finding]:
-    """Whether the penalty removes superposition and at what loss; how the width that is needed grows."""
-    counts, overlaps, losses = superposition(dataset)
-    penalty, m = dataset["penalty"].values, dataset.sizes["hidden"]
-    free = np.flatnonzero((overlaps < 0.1 * overlaps[0]) & (counts > 0))
-    at = int(free[0]) if len(free) else int(np.nanargmin(overlaps))
-    needed, scale = least_width(dataset).ravel(), bound(dataset).ravel()
-    known = np.isfinite(needed)
-    line = np.polyfit(np.log(scale[known]), np.log(needed[known]), 1) if known.sum() > 1 else np.full(2, np.nan)
-    fit = float(np.corrcoef(np.log(scale[known]), np.log(needed[known]))[0, 1]) if known.sum() > 1 else np.nan
+    """Superposition without and with a penalty, its price, the threshold; the scaling of the least width."""
+    W, loss, penalty = dataset["W"].values, dataset["loss"].values.mean(1), dataset["penalty"].values
+    count, share = represented(W).sum(-1).mean(1), interference_share(W).mean(1)
+    gone = np.flatnonzero((share <= 0.01) & (count <= W.shape[-2]))
+    first = int(gone[0]) if len(gone) else -1
+    worth = dataset.attrs["decay"] ** np.arange(W.shape[-1])
+    expected = (worth[None] > THRESHOLD * penalty[gone, None]).sum(1)
+    price = (
+        "never gone"
+        if first < 0
+        else f"lambda {penalty[first]:g}: loss {loss[first] / loss[0]:.2f} times, {count[first]:.1f} features"
+    )
+    off = float(np.abs(count[gone] - expected).max(initial=0))
+    bound, least = widths(dataset)
+    known = np.isfinite(least)
+    x, y = np.log(bound[known]), np.log(least[known])
+    slope = float(np.polyfit(x, y, 1)[0]) if known.sum() > 1 else float("nan")
+    factor = least[known] / bound[known]
+    fit = f"slope {slope:.2f}, correlation {np.corrcoef(x, y)[0, 1]:.3f}, m/bound {factor.min():.2f} to {factor.max():.2f}"
     return [
         Finding(
-            "a penalty on the hidden layer's activity removes superposition",
-            "no superposition",
-            f"{counts[0]} of {dataset.sizes['feature']} features in {m} neurons with interference {overlaps[0]:.2f}; "
-            f"with penalty {penalty[at]:.3g} {counts[at]} with {overlaps[at]:.3f}",
-            "a tenth of the interference, features left, no more than neurons",
-            bool(len(free) and counts[at] <= m),
+            "no penalty: superposition",
+            f"more than m = {W.shape[-2]} features",
+            float(count[0]),
+            "mean of restarts",
+            bool(count[0] > W.shape[-2]),
         ),
         Finding(
-            "at a loss",
-            "a higher loss",
-            f"{losses[at] / losses[0]:.1f} times the loss, {losses[0]:.3f} to {losses[at]:.3f} of that of the output 0",
-            "higher",
-            bool(losses[at] > losses[0]),
+            "a penalty removes superposition, at a higher loss",
+            "removed",
+            price,
+            "interference at most 1 % of |G|^2",
+            bool(first >= 0 and loss[first] > loss[0]),
         ),
         Finding(
-            "width grows as compressed sensing has it, m = Omega(\N{MINUS SIGN}n p log p)",
-            1.0,
-            float(line[0]),
-            f"exponent within 0.25 of 1 over sizes and densities; correlation of logarithms {fit:.3f}, {known.sum()} points, "
-            f"m = {np.exp(line[1]):.1f} (\N{MINUS SIGN}n p log p)^{line[0]:.2f}",
-            bool(abs(line[0] - 1) <= 0.25),
+            "the penalty kills features below a threshold of importance",
+            "1.378 lambda, for one alone",
+            off,
+            "features off by at most 1 where superposition is gone",
+            bool(len(gone) and off <= 1),
         ),
+        Finding("least width grows as -n p log p", 1.0, fit, "log-log slope within 20 %", bool(abs(slope - 1) <= 0.2)),
     ]
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
-    """Left: features represented and loss against the penalty. Right: the least width against the bound."""
-    counts, overlaps, losses = superposition(dataset)
-    titles = ["penalty on activity", f"width for {SHARE:.0%} of the loss of E[x]"]
-    drawn = make_subplots(cols=2, horizontal_spacing=0.16, subplot_titles=titles)
-    share, x = 100 * counts / dataset.sizes["feature"], dataset["penalty"].values[1:]
-    for values, name, dash, symbol in (
-        (share[1:], "features represented, %", "solid", "circle"),
-        (100 * overlaps[1:], "interference, %", "dash", "square"),
-        (100 * losses[1:], "loss / loss of the output 0, %", "dot", "diamond"),
-    ):
-        drawn.add_scatter(x=x, y=values, name=name, line_dash=dash, marker_symbol=symbol, mode="lines+markers", row=1, col=1)
-    needed, scale = least_width(dataset), bound(dataset)
-    for i, n in enumerate(dataset["size"].values):
-        symbol = ("circle", "square", "diamond", "x")[i % 4]
-        drawn.add_scatter(x=scale[i], y=needed[i], name=f"n = {n}", mode="markers", marker_symbol=symbol, row=1, col=2)
-    drawn.update_xaxes(type="log", title="penalty l1", row=1, col=1)
-    drawn.update_xaxes(type="log", title="\N{MINUS SIGN}n p log p", row=1, col=2)
-    drawn.update_yaxes(title="%", row=1, col=1)
-    drawn.update_yaxes(type="log", title="least m", row=1, col=2)
-    return drawn.update_layout(template=TEMPLATE, width=1000, height=450, legend_y=1.18, margin_t=80)
+    """Features, interference and loss over the penalty; least width over the bound."""
+    titles = ("features represented", "share of interference, and loss", "least width for the stated loss")
+    drawn = make_subplots(cols=3, subplot_titles=titles)
+    W, penalty, value = dataset["W"].values, dataset["penalty"].values, dataset["loss"].mean("restart").values
+    names = [f"{x:g}" for x in penalty]
+    drawn.add_scatter(x=names, y=represented(W).sum(-1).mean(1), mode="lines+markers", name="features", row=1, col=1)
+    drawn.add_hline(y=W.shape[-2], line={"dash": "dot", "color": BLACK}, annotation_text="m", row=1, col=1)
+    square = {"symbol": "square"}
+    drawn.add_scatter(
+        x=names, y=interference_share(W).mean(1), mode="lines+markers", name="interference", marker=square, row=1, col=2
+    )
+    drawn.add_scatter(
+        x=names, y=value, mode="lines+markers", name="loss / Σ I p/3", marker={"symbol": "diamond"}, row=1, col=2
+    )
+    bound, least = widths(dataset)
+    for n, x, y, symbol in zip(dataset["n"].values, bound, least, ("circle", "x", "cross", "star"), strict=False):
+        drawn.add_scatter(x=x, y=y, mode="markers", name=f"n = {n}", marker={"symbol": symbol, "size": 9}, row=1, col=3)
+    ends = np.array([np.nanmin(bound), np.nanmax(bound)])
+    drawn.add_scatter(
+        x=ends, y=ends, mode="lines", name="m = −n p log p", line={"dash": "dot", "color": BLACK}, row=1, col=3
+    )
+    for column in (1, 2):
+        drawn.update_xaxes(type="category", title_text="penalty λ", row=1, col=column)
+    drawn.update_xaxes(type="log", title_text="−n p log p", row=1, col=3)
+    drawn.update_yaxes(type="log", title_text="least m", row=1, col=3)
+    return drawn.update_layout(template=TEMPLATE, width=1250, height=470, legend={"y": 1.1}, margin={"t": 90})
