@@ -58,6 +58,9 @@ def load(here: Path, name: str, wanted: str) -> dict[str, Any]:
     path = here / f"{name}.json"
     first = "" if name == "boundary" else "superpose phase && " if name in SIZES else f"superpose reproduce {name} && "
     command = f"`{first}python -m paper.collect` makes it"
+    anew = command.replace(f" {name} ", f" {name} --again ").replace(
+        "superpose phase", "rm -r results/phase && superpose phase"
+    )
     try:
         result = json.loads(path.read_text())
         version = json.loads(result["versions"])["superpose"]
@@ -68,7 +71,7 @@ def load(here: Path, name: str, wanted: str) -> dict[str, Any]:
     if result["settings"] != wanted:
         raise results.ResultError(f"{path}: of other settings; {command}")
     if version != results.package_version("superpose"):
-        raise results.ResultError(f"{path}: of superpose {version}; {command} (again: move the old result away first)")
+        raise results.ResultError(f"{path}: of superpose {version}; {anew}")
     return result
 
 
