@@ -3,7 +3,7 @@
 The motif: neuron a reads (r, -1/r) of features i and j and writes (1/r, r), with r = 2 in the paper. So `x_i > 0` and `x_j < 0`
 each reach their own output with product 1. What `x_j` leaves in output i is 1/r^2 of it, little; what `x_i` leaves in output j
 is r^2 of it, much, but positive; a second neuron that fires with `x_i` takes it away, and the output's ReLU forgives too much.
-The ratio of what a neuron reads, over that of what it writes, does not change as the neuron is scaled: `asymmetry` is its root.
+The ratio of what a neuron reads, over that of what it writes, is r^4 however the neuron is scaled: that gives its asymmetry r.
 """
 
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def shared_neurons(W_in: np.ndarray, W_out: np.ndarray) -> np.ndarray:
     served, rows = np.abs(W_in * W_out.T) > SERVED, []
     for k in np.flatnonzero(served.sum(1) == 2):
         i, j = sorted(np.flatnonzero(served[k]), key=lambda f: -abs(W_in[k, f]))
-        asymmetry = np.sqrt(abs(W_in[k, i] / W_in[k, j]) / abs(W_out[i, k] / W_out[j, k]))
+        asymmetry = (abs(W_in[k, i] / W_in[k, j]) / abs(W_out[i, k] / W_out[j, k])) ** 0.25
         fires = np.maximum(np.sign(W_in[k, i]) * W_in[:, i], 0)
         leak, total = fires[k] * W_out[j, k], fires @ W_out[j]
         rows.append((asymmetry, leak, (leak - total) / leak))
@@ -180,7 +180,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             "a density above which it does not pay",
             f"at p = 1 {float((motif / dropped)[0]):.2f} of that cost"
             + ("" if where == density[0] else f"; pays below {where:.2f}"),
-            "the motif is the dearer at p = 1; a third neuron's ReLU keeps it the cheaper, with the inhibiting neuron there for free",
+            "the motif is the dearer at p = 1; it is not, but the neuron that inhibits is not counted as a cost",
             bool(motif[0] > dropped[0]),
         ),
     ]

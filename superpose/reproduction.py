@@ -136,5 +136,5 @@ def rows(experiment: Any, dataset: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
-    values = asdict(finding) | {"holds": bool(finding.holds)}
-    return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+    numbers = {name: value if isinstance(value, str) else float(value) for name, value in asdict(finding).items()}
+    return numbers | {"holds": bool(finding.holds)}

@@ -51,7 +51,7 @@ def figures(command: Figures) -> int:
         except ResultError as error:
             failures.append(str(error))
         except Exception as error:  # of a figure's own code
-            failures.append(f"{name}: {type(error).__name__}: {error}")
+            failures.append(f"{name}: {run.first_line(error)}")
         else:
             drawn[command.out / f"{name}.{command.format}"] = sized(figure, command.columns) if command.columns else figure
     try:

@@ -100,7 +100,7 @@ def _told(command: Reproduce, experiment: Any, error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    line = run.first_line(error)
     if experiment is not error:
         file = reproduction.place(command.out, experiment, quick=command.quick) / "error.txt"
         with suppress(OSError):

@@ -32,6 +32,11 @@ def told(error: object, code: int) -> int:
     return code
 
 
+def first_line(error: Exception) -> str:
+    """Type and first line of an error that nobody foresaw."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write strict JSON, whole or not at all."""
     from superpose.results import write_atomically

@@ -37,21 +37,20 @@ def write(figures: Mapping[Path, go.Figure]) -> None:
     if pictures:
         with tempfile.TemporaryDirectory() as folder:
             made = {path: Path(folder, f"{k}{path.suffix}") for k, path in enumerate(pictures)}
-            _draw(list(pictures.values()), list(made.values()))
+            _draw(list(pictures.values()), [*made.values()])
             for path, picture in made.items():
                 write_atomically(path, lambda temporary, picture=picture: temporary.write_bytes(picture.read_bytes()))
 
 
-def _draw(figures: list[go.Figure], files: list[Path]) -> None:
+def _draw(figures: list[go.Figure], files: list[str | Path]) -> None:
+    kind = Path(files[0]).suffix[1:]
     if importlib.util.find_spec("kaleido") is None:
-        raise ExportError(
-            f"{files[0].suffix[1:]}: needs the package kaleido, `pip install 'superpose[figures]'`; html needs none"
-        )
+        raise ExportError(f"{kind}: needs the package kaleido, `pip install 'superpose[figures]'`; html needs none")
     sizes = [(figure.layout.width or OWN[0], figure.layout.height or OWN[1]) for figure in figures]
     width, height = (list(side) for side in zip(*sizes, strict=True))
     try:
-        plotly.io.write_images(figures, files, width=width, height=height, scale=[SCALE] * len(files))
+        plotly.io.write_images(figures, files, width=width, height=height, scale=SCALE)
     except RuntimeError as error:  # no browser, or one that does not start
         reason = next(filter(None, str(error).splitlines()), type(error).__name__)
         advice = "install Chrome, or Debian's package chromium; html needs none"
-        raise ExportError(f"{files[0].suffix[1:]}: {reason} {advice}") from None
+        raise ExportError(f"{kind}: {reason} {advice}") from None

@@ -17,7 +17,7 @@ SEQUENTIAL = "Cividis"
 DIVERGING = [[0, BLUE], [0.25, "#8DBBDB"], [0.5, "#FFFFFF"], [0.75, "#F0B48C"], [1, VERMILION]]
 WIDTH = {1: 420, 2: 860}
 """Pixels across a figure for one column of a journal (86 mm) and for both (178 mm)."""
-OWN, LOWEST = (700, 450), 300
+OWN, LOWEST = (700, 450), {1: 400, 2: 300}
 """Width and height of a figure that states none, and the least height of a figure made to fit."""
 SQUARE = {"width": 540, "height": 450}  # a figure of equal axes would leave a wide page empty
 COLOUR_BAR = {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "title": {"font": {"size": 14}}}
@@ -71,5 +71,5 @@ def sized(figure: go.Figure, columns: int) -> go.Figure:
     if columns not in WIDTH:
         raise ValueError(f"columns = {columns}: needs 1 or 2")
     own = figure.layout.width or OWN[0], figure.layout.height or OWN[1]
-    height = max(LOWEST, round(own[1] * WIDTH[columns] / own[0]))
+    height = max(LOWEST[columns], round(own[1] * WIDTH[columns] / own[0]))
     return go.Figure(figure).update_layout(width=WIDTH[columns], height=height)
