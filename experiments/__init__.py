@@ -3,6 +3,8 @@
 EXPERIMENTS = (
     "five_features",
     "loss_parts",
+    "phase_two_one",
+    "phase_three_two",
     "dimensions_per_feature",
     "one_feature_differs",
     "correlated",
@@ -12,5 +14,7 @@ EXPERIMENTS = (
     "privileged_basis",
     "absolute_value",
     "absolute_value_sparsity",
+    "asymmetric_superposition",
+    "getting_rid",
 )
 """Modules of the experiments, in the paper's order."""

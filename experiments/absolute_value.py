@@ -33,8 +33,10 @@ REACHED, EXACT = 1e-3, 0.02
 
 @dataclass(frozen=True)
 class Config:
-    """Densities; `groups * together` restarts of each, `together` side by side; steps, batch and first rate of Adam, whose
-    rate falls to 0 by a cosine; draws of the common batch that judges.
+    """Densities, restarts of each, and how they are trained and judged.
+
+    `groups * together` restarts, `together` side by side; steps, batch and first rate of Adam, whose rate falls to 0 by a
+    cosine; draws of the common batch that judges.
     """
 
     densities: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)

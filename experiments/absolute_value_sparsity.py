@@ -3,6 +3,9 @@
 Untied `x' = r(W_out r(W_in x) + b)`, target |x|, features U[-1, 1] with probability p; trained by sampling. What neuron k does
 for feature i is `W_in[k, i] W_out[i, k]`, which no rescaling of the neuron changes: it is 1 in size where the neuron alone
 computes one side of |x_i|, and near 0 for the weights of features so unimportant that training never moved them.
+
+With dense features several neurons come to share one side of an important feature, all monosemantic: nothing in the loss frees
+them again, so fewer than m/2 features are computed. The paper states neither optimiser nor start, on which this depends.
 """
 
 from collections.abc import Callable
@@ -120,7 +123,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
         ),
         Finding(
             "dense features: two neurons for each of the m/2 most important",
-            half,
+            float(half),
             float(two.mean()),
             "within 20 %, mean of restarts",
             bool(abs(float(two.mean()) - half) <= 0.2 * half),

@@ -28,7 +28,7 @@ N, M, DECAY, RAREST = 5, 2, 0.9, 20
 TWO, PAIRS, PENTAGON = "2 x alone", "square", "pentagon"
 PUBLISHED = {1.0: TWO, 0.2: PAIRS, 0.1: PENTAGON}
 """Density and what the paper draws there: at sparsities of 0, 80 and 90 %."""
-NAMES = {TWO: "two orthogonal", PAIRS: "two antipodal pairs", PENTAGON: "pentagon"}
+NAMES = {TWO: "two orthogonal", PAIRS: "two antipodal pairs", PENTAGON: "pentagon", shapes.NONE: "no regular shape"}
 COLUMNS, SHOWN = 4, 8
 
 
@@ -94,6 +94,12 @@ def reached(dataset: xr.Dataset) -> list[Counter]:
     return counters
 
 
+def _shares(dataset: xr.Dataset, counters: list[Counter], k: int, name: str) -> str:
+    """At density number k: the share of starts that ended in a shape, and of those in the basin of least loss."""
+    lowest = float((dataset["basin"].isel(density=k) == 0).mean())
+    return f"{counters[k][name] / dataset.sizes['restart']:.0%} of starts, {lowest:.0%} in the best basin"
+
+
 def findings(dataset: xr.Dataset) -> list[Finding]:
     """The shape of least loss at the paper's three densities, and the order in which shapes appear."""
     solution, counters = best(dataset), reached(dataset)
@@ -102,8 +108,8 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     found = []
     for p, published in PUBLISHED.items():
         at = int(np.argmin(np.abs(np.log(densities / p))))
-        share = counters[at][names[at]] / dataset.sizes["restart"]
-        text = f"{NAMES.get(names[at], names[at])} at p = {densities[at]:.3g}, from {share:.0%} of starts"
+        name = NAMES.get(names[at], names[at])
+        text = f"{name} at p = {densities[at]:.3g}, from {_shares(dataset, counters, at, names[at])}"
         claim = f"density {p:g}: {NAMES[published]}"
         found.append(Finding(claim, NAMES[published], text, "the shape of least loss", names[at] == published))
     return [*found, _order(names, densities)]
@@ -113,9 +119,11 @@ def _order(names: list[str], densities: np.ndarray) -> Finding:
     """Whether the shapes of least loss come in the paper's order, and the densities over which each is the best."""
     distinct = [name for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
     spans = [f"{NAMES.get(s, s)} p = {densities[names.index(s)]:.3g}" for s in dict.fromkeys(names)]
-    known = [name for name in distinct if name in NAMES]
-    claim, published = "as density falls: two orthogonal, two antipodal pairs, pentagon", ", ".join(NAMES.values())
-    return Finding(claim, published, "; ".join(spans), "these in this order, each once; found: from", known == list(NAMES))
+    known, published = [name for name in distinct if name in PUBLISHED.values()], list(PUBLISHED.values())
+    text = ", ".join(NAMES[name] for name in published)
+    return Finding(
+        f"as density falls: {text}", text, "from " + ", ".join(spans), "in this order, each once", known == published
+    )
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
@@ -125,10 +133,8 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     importance, titles = DECAY ** np.arange(N), []
     for k in shown:
         at, name = solution.isel(density=k), shape(solution["W"].values[k])
-        share = counters[k][name] / dataset.sizes["restart"]
-        titles.append(
-            f"p = {float(at['density']):.3f}: {NAMES.get(name, name)}<br>{share:.0%} of starts, loss {float(at['loss']):.4f}"
-        )
+        heading = f"p = {float(at['density']):.3f}: {NAMES.get(name, name)}, loss {float(at['loss']):.4f}"
+        titles.append(f"{heading}<br>{_shares(dataset, counters, k, name)}")
     drawn = make_subplots(
         -(-len(shown) // COLUMNS), COLUMNS, subplot_titles=titles, vertical_spacing=0.14, horizontal_spacing=0.03
     )
@@ -141,5 +147,5 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     drawn.update_yaxes(range=[-1.6, 1.6], showticklabels=False, ticks="")
     for k, axis in enumerate(drawn.select_yaxes(), start=1):
         axis.update(scaleanchor=f"x{k if k > 1 else ''}")
-    drawn.update_annotations(font_size=13)
+    drawn.update_annotations(font_size=12)
     return drawn.update_layout(template=TEMPLATE, showlegend=False, width=1150, height=640, margin_t=70)

@@ -8,6 +8,7 @@ another solution has a smaller loss. Snapshots are spaced evenly in the logarith
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -125,7 +126,7 @@ def first_rest(loss: np.ndarray) -> int:
 def in_stages(loss: np.ndarray) -> bool:
     """Whether there are two drops or more, and between them rests: changes below a quarter of the smaller drop."""
     at, change = drops(loss), _change(loss)
-    gaps = [change[a:b].min() < min(change[a], change[b]) / 4 for a, b in zip(at[:-1], at[1:], strict=True)]
+    gaps = [change[a:b].min() < min(change[a], change[b]) / 4 for a, b in pairwise(at)]
     return len(at) >= 2 and all(gaps)
 
 

@@ -41,8 +41,10 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Config:
-    """Densities; `groups * together` restarts of each, `together` side by side; steps, batch and first rate of Adam, whose
-    rate falls to 0 by a cosine; draws of the common batch.
+    """Densities, restarts of each, and how they are trained and judged.
+
+    `groups * together` restarts, `together` side by side; steps, batch and first rate of Adam, whose rate falls to 0 by a
+    cosine; draws of the common batch.
     """
 
     densities: tuple[float, ...] = (0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.12, 0.08, 0.065, 0.05, 0.03, 0.02, 0.01)
