@@ -1,9 +1,11 @@
-"""Asymmetric superposition with inhibition: one neuron computes two halves of absolute values, another keeps them apart.
+"""Asymmetric superposition with inhibition: a neuron that serves two features unequally, its larger interference held down.
 
-The motif: neuron a reads (r, -1/r) of features i and j and writes (1/r, r), with r = 2 in the paper. So `x_i > 0` and `x_j < 0`
-each reach their own output with product 1. What `x_j` leaves in output i is 1/r^2 of it, little; what `x_i` leaves in output j
-is r^2 of it, much, but positive; a second neuron that fires with `x_i` takes it away, and the output's ReLU forgives too much.
-The ratio of what a neuron reads, over that of what it writes, is r^4 however the neuron is scaled: that gives its asymmetry r.
+Three absolute values |x_i| through four ReLU neurons, where six would be exact. A neuron reads [2, -1/2] from two features and
+writes [1/2, 2] to them: the first leaks 4 x_0 into the second, the second only |x_1|/4 into the first. A second neuron that
+reads the first feature too and writes a negative weight cancels the leak of 4. Built by hand, two such neurons inhibit each
+other, serve one side of all three features, and need no further neuron; their mirror images serve the other side.
+
+The law of one feature is an atom at 0 and two halves of U[-1, 1], so the loss is a sum over Gauss-Legendre nodes of all three.
 """
 
 from collections.abc import Callable
@@ -14,201 +16,171 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 
-from superpose import features, hidden_layer, sweep, train
+from superpose import hidden_layer, solve, sweep, train
 from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE
 
 NAME = "asymmetric-superposition"
-TITLE = "Asymmetric superposition: one neuron for two features, and another that inhibits"
-PAPER = "Computation in Superposition: the asymmetric superposition motif"
-LOSS = partial(hidden_layer.loss, target=jnp.abs)
-RATIO = 2.0
-"""The paper's r."""
-SERVED, INHIBITED = 0.5, 0.5
-"""A neuron computes a feature if the product of what it reads and writes is above this; and its leak is inhibited if
-others take away this share of it."""
+TITLE = "Asymmetric superposition with inhibition: found in minima, what it costs and saves"
+PAPER = "Computation in Superposition: The Asymmetric Superposition Motif"
+N, M = 3, 4
+FEWEST_OWN, FEWEST_RATIO, FEWEST_CANCELLED = 0.25, 4.0, 0.5
+MODELS = ("dedicated, one feature dropped", "motif", "motif without inhibition", "symmetric, inhibited")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Features, neurons, density, ratio of neighbouring importances; restarts, and how they are trained; densities of the cost."""
+    """Densities; random starts and steps of the solver; nodes a side while solving, and of the losses reported."""
 
-    n: int = 10
-    m: int = 14
-    density: float = 0.05
-    decay: float = 0.9
-    restarts: int = 64
-    steps: int = 20_000
-    batch: int = 1024
-    rate: float = 0.005
-    densities: int = 41
+    densities: tuple[float, ...] = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
+    restarts: int = 24
+    steps: int = 400
+    solving: int = 6
+    nodes: int = 12
     seed: int = 0
 
 
-QUICK = Config(n=6, m=8, restarts=24, steps=4_000, batch=512, densities=21)
+QUICK = Config(densities=(0.3, 0.03), restarts=4, steps=150, solving=4, nodes=8)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Trained models over restart; over (density, model) the loss of two features of each built by hand, by quadrature."""
-    points = {"restart": np.arange(config.restarts)}
-    arrays = sweep.run(_trained(config), points, settings=config, folder=folder, width=8, advance=advance)
-    dims = {"W_in": ("hidden", "feature"), "W_out": ("feature", "hidden"), "b": ("feature",)}
-    dataset = sweep.label(arrays, points, dims)
-    density = np.geomspace(1, 0.001, config.densities)
-    cost = np.stack([loss_of_pair(np.array(W_in), np.array(W_out), density) for W_in, W_out in BUILT.values()], 1)
-    coords = {"density": density, "model": list(BUILT)}
-    return dataset.merge(xr.Dataset({"cost": (("density", "model"), cost)}, coords))
+    """Minima over (density, restart), and `built`, the losses of models made by hand, all divided by that of x' = 0.
 
-
-def _trained(config: Config) -> Callable:
-    """From the number of a restart to its model, trained in float32, and the loss divided by that of the output 0."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
-    start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
-    law = features.SparseSymmetric(jnp.float32(config.density))
-    weights = jnp.asarray(config.decay ** np.arange(config.n), jnp.float32)
-    settings = {"steps": config.steps, "batch": config.batch, "optimizer": optimizer, "loss": LOSS}
-
-    def one(point: dict) -> dict:
-        start = hidden_layer.init(train.model_key(start_key, point["restart"]), n=config.n, m=config.m)
-        start = jax.tree.map(lambda x: x.astype(jnp.float32), start)
-        params = train.fit(batch_key, start, law, weights, **settings).params
-        mean, _ = train.sampled_loss(common_key, params, law, weights, draws=65_536, loss=LOSS)
-        relative = mean * 3 / (config.density * weights.sum())
-        return {"W_in": params.W_in, "W_out": params.W_out, "b": params.b, "loss": relative}
-
-    return one
-
-
-_OWN = ([[1, 0], [-1, 0], [0, 1]], [[1, 1, 0], [0, 0, 1]])  # i > 0, i < 0 and j > 0; nothing computes j < 0
-_REST = ([[-1, 0], [0, 1], [1, 0]], [1, 0, 0], [0, 1])  # i < 0, j > 0, and one that fires with i > 0 as another feature's
-
-
-def _shared(r: float) -> tuple:
-    """Neuron a with the ratio r, one for i < 0, one for j > 0, and one that inhibits output j by what neuron a leaks."""
-    W_in = [[r, -1 / r], *_REST[0]]
-    return W_in, [[1 / r, *_REST[1]], [r, *_REST[2], -(r**2)]]
-
-
-BUILT = {
-    "j < 0 is not computed": _OWN,
-    "shared, not inhibited": ([[1, -1], [-1, 0], [0, 1]], [[1, 1, 0], [1, 0, 1]]),
-    "shared, inhibited": _shared(1.0),
-    "the motif": _shared(RATIO),
-}
-"""Weights (W_in, W_out) that compute |x_i| and |x_j|: three neurons, and one that is there for others if it inhibits."""
-
-
-def loss_of_pair(W_in: np.ndarray, W_out: np.ndarray, density: np.ndarray, points: int = 400) -> np.ndarray:
-    """`sum E (|x| - r(W_out r(W_in x)))^2` of two features, U[-1, 1] if active, divided by `2 p / 3`; by Gauss's rule."""
-    u, weight = np.polynomial.legendre.leggauss(points)
-    u, weight = np.concatenate([(u - 1) / 2, (u + 1) / 2]), np.concatenate([weight, weight]) / 4
-
-    def error(x: np.ndarray) -> np.ndarray:
-        out = np.maximum(np.einsum("im,m...->i...", W_out, np.maximum(np.einsum("mi,i...->m...", W_in, x), 0)), 0)
-        return ((np.abs(x) - out) ** 2).sum(0)
-
-    zero = np.zeros_like(u)
-    single = (error(np.stack([u, zero])) + error(np.stack([zero, u]))) @ weight
-    both = weight @ error(np.stack(np.meshgrid(u, u, indexing="ij"))) @ weight
-    return ((1 - density) * single + density * both) * 3 / 2
-
-
-def shared_neurons(W_in: np.ndarray, W_out: np.ndarray) -> np.ndarray:
-    """Neurons that compute halves of two features: rows of (asymmetry, leak, share of the leak that others take away).
-
-    Feature i is the one with the larger weight in; the leak is what `x_i` leaves in output j, `W_out[j, k] |W_in[k, i]|`.
+    `coarse` is `built` with half the nodes: how far the quadrature can be trusted.
     """
-    served, rows = np.abs(W_in * W_out.T) > SERVED, []
-    for k in np.flatnonzero(served.sum(1) == 2):
-        i, j = sorted(np.flatnonzero(served[k]), key=lambda f: -abs(W_in[k, f]))
-        asymmetry = (abs(W_in[k, i] / W_in[k, j]) / abs(W_out[i, k] / W_out[j, k])) ** 0.25
-        fires = np.maximum(np.sign(W_in[k, i]) * W_in[:, i], 0)
-        leak, total = fires[k] * W_out[j, k], fires @ W_out[j]
-        rows.append((asymmetry, leak, (leak - total) / leak))
-    return np.array(rows).reshape(-1, 3)
+    axes = {"density": np.array(config.densities), "restart": np.arange(config.restarts)}
+    arrays = sweep.run(partial(_solved, config), sweep.grid(axes), settings=config, folder=folder, advance=advance)
+    found = sweep.label(arrays, axes, {"W_in": ("neuron", "feature"), "W_out": ("feature", "neuron"), "b": ("feature",)})
+    for name, nodes in {"built": config.nodes, "coarse": config.nodes // 2}.items():
+        exact = jax.jit(jax.vmap(partial(loss, nodes=nodes), in_axes=(None, 0)))
+        found[name] = (("model", "density"), np.array([exact(model, jnp.array(config.densities)) for model in built()]))
+    return found.assign_coords(model=list(MODELS))
 
 
-def _found(dataset: xr.Dataset) -> np.ndarray:
-    pairs = zip(dataset["W_in"].values, dataset["W_out"].values, strict=True)
-    return np.concatenate([shared_neurons(*pair) for pair in pairs])
+def _solved(config: Config, point: dict) -> dict:
+    """The minimum from one random start, biases in units of sqrt(p); its loss with the finer rule."""
+    p, key = point["density"], train.model_key(jax.random.key(config.seed), point["restart"])
+    unit = lambda q: q.replace(b=q.b * p**0.5)  # noqa: E731
+    start = jax.tree.map(lambda x: x[None], hidden_layer.init(key, n=N, m=M))
+    least = solve.minimize(lambda q, p: loss(unit(q), p, nodes=config.solving), start, p[None], steps=config.steps)
+    best = unit(jax.tree.map(lambda x: x[0], least.params))
+    weights = {"W_in": best.W_in, "W_out": best.W_out, "b": best.b}
+    return weights | {"loss": loss(best, p, nodes=config.nodes), "gradient_norm": least.gradient_norm[0]}
 
 
-def _crossing(density: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
-    """The largest density below which `one` is the lower; nan if nowhere."""
-    below = np.flatnonzero(one < other)
-    return float(density[below[0]]) if len(below) else float("nan")
+def loss(params: hidden_layer.Untied, p: jax.Array, *, nodes: int) -> jax.Array:
+    """Population loss over `n p / 3`, by `nodes` Gauss-Legendre nodes on each side of 0 for each feature."""
+    t, w = np.polynomial.legendre.leggauss(nodes)
+    one = np.concatenate([[0], (t + 1) / 2, -(t + 1) / 2])
+    weight = jnp.concatenate([jnp.array([1 - p]), jnp.tile(p * jnp.array(w) / 4, 2)])
+    x = jnp.array(np.stack(np.meshgrid(one, one, one, indexing="ij"), -1).reshape(-1, N))
+    joint = (weight[:, None, None] * weight[None, :, None] * weight[None, None, :]).ravel()
+    errors = jax.vmap(lambda x: hidden_layer.loss(params, x, target=jnp.abs))(x)
+    return joint @ errors * 3 / (N * p)
+
+
+def built() -> list[hidden_layer.Untied]:
+    """The models by hand, in the order of MODELS."""
+    apart = hidden_layer.absolute_value(N)
+    dedicated = hidden_layer.Untied(W_in=apart.W_in[:M], W_out=apart.W_out[:, :M], b=apart.b)
+    row, out = jnp.array([2.0, -0.5, 0.0]), jnp.array([0.5, 2.0, 0.0])
+    last = jnp.array([0.0, 0.0, 1.0])
+    alone = hidden_layer.Untied(
+        W_in=jnp.stack([row, -row, last, -last]), W_out=jnp.stack([out, out, last, last], 1), b=apart.b
+    )
+    return [dedicated, motif(2.0), alone, motif(1.0)]
+
+
+def motif(q: float) -> hidden_layer.Untied:
+    """`r(q x_0 - x_1/q)` and `r(q x_0 - x_2/q)`, written [1/2q, q, -q] and [1/2q, -q, q]; and their mirror images."""
+    rows = jnp.array([[q, -1 / q, 0], [q, 0, -1 / q]])
+    out = jnp.array([[0.5 / q, q, -q], [0.5 / q, -q, q]]).T
+    return hidden_layer.Untied(W_in=jnp.concatenate([rows, -rows]), W_out=jnp.concatenate([out, out], 1), b=jnp.zeros(N))
+
+
+def score(W_in: np.ndarray, W_out: np.ndarray) -> tuple[float, float]:
+    """The most asymmetric inhibited pair of features on one neuron: ratio of its interferences, and the share cancelled.
+
+    Neuron k serves i and j if `|W_in[k, i]| W_out[i, k]` is at least 1/4 for each. Signs of W_in do not count: with target |x|
+    a feature may be turned round, so [2, -1/2] and [2, 1/2] are one motif.
+    The ratio is `|W_in[k, i] W_out[j, k]| / |W_in[k, j] W_out[i, k]|`, 16 for [2, -1/2] and [1/2, 2] and 1 for equal weights.
+    Cancelled is what the other neurons write to j when i alone drives neuron k, as a share of what k writes; (0, 0) if no pair
+    has at least half cancelled.
+    """
+    best = (0.0, 0.0)
+    own = np.abs(W_in) * W_out.T
+    for k, i, j in np.ndindex(len(W_in), N, N):
+        if i == j or min(own[k, i], own[k, j]) < FEWEST_OWN:
+            continue
+        driven = np.maximum(np.sign(W_in[k, i]) * W_in[:, i], 0)
+        leak = W_out[j, k] * driven[k]
+        cancelled = 1 - W_out[j] @ driven / leak
+        ratio = leak / abs(W_in[k, j] * W_out[i, k])
+        if cancelled >= FEWEST_CANCELLED and ratio > best[0]:
+            best = (float(ratio), float(cancelled))
+    return best
+
+
+def scores(dataset: xr.Dataset) -> np.ndarray:
+    """`score` of each minimum, shape (density, restart, 2)."""
+    models = zip(dataset["W_in"].values.reshape(-1, M, N), dataset["W_out"].values.reshape(-1, N, M), strict=True)
+    return np.array([score(*model) for model in models]).reshape(*dataset["loss"].shape, 2)
 
 
 def findings(dataset: xr.Dataset) -> list[Finding]:
-    """Whether shared neurons are asymmetric and inhibited; what the motif saves, and where."""
-    found = _found(dataset)
-    ratio = float(np.median(found[:, 0])) if len(found) else float("nan")
-    inhibited = float(np.mean(found[:, 2] >= INHIBITED)) if len(found) else float("nan")
-    density = dataset["density"].values
-    dropped, _, even, motif = (dataset["cost"].sel(model=name).values for name in BUILT)
-    saved = float((motif / dropped)[-1])
-    where = _crossing(density, motif, dropped)
+    """Whether minima show the motif, and what it saves at the lowest density."""
+    rated, value = scores(dataset), dataset["loss"].values
+    shown = (rated[..., 0] >= FEWEST_RATIO).mean(1)
+    rarest = int(np.argmin(dataset["density"].values))
+    best = rated[rarest, np.argmin(value[rarest])]
+    drop, ours, alone, equal = dataset["built"].values[:, rarest]
+    shares = ", ".join(f"{p:g}: {x:.0%}" for p, x in zip(dataset["density"].values, shown, strict=True))
     return [
         Finding(
-            "neurons that compute two features read one strongly and write the other strongly",
-            RATIO,
-            f"{ratio:.2f}, median of {len(found)} shared neurons in {dataset.sizes['restart']} models",
-            "median asymmetry within a factor of 1.5 of the paper's r",
-            bool(RATIO / 1.5 <= ratio <= RATIO * 1.5),
+            "the motif is found in minima",
+            "found",
+            shares,
+            "interferences at least 4 : 1, half cancelled, anywhere",
+            bool(shown.any()),
         ),
         Finding(
-            "and others inhibit what leaks",
-            "an inhibiting neuron",
-            f"{inhibited:.0%} of shared neurons",
-            "half of the leak or more taken away, in most",
-            bool(inhibited > 0.5),
+            "the least loss at the lowest density has it",
+            "ratio 16",
+            f"ratio {best[0]:.1f}, {best[1]:.0%} cancelled",
+            "at least 4 : 1, half cancelled (the paper shows one model and no loss)",
+            bool(best[0] >= FEWEST_RATIO),
         ),
         Finding(
-            "the motif leaves 1/r^4 of the cost of not computing the half, where features are sparse",
-            RATIO**-4,
-            saved,
-            f"within 5 % at p = {density[-1]:.3g}; sharing evenly saves nothing there: {float((even / dropped)[-1]):.2f}",
-            bool(abs(saved * RATIO**4 - 1) < 0.05),
+            "it saves: loss against dedicated neurons",
+            "less",
+            f"{ours:.4f} against {drop:.4f}",
+            "lowest density",
+            bool(ours < drop),
         ),
+        Finding("without inhibition it does not", "more", f"{alone:.4f}", "above dedicated neurons", bool(alone > drop)),
         Finding(
-            "superposition is for sparse features: dense ones are better computed one by one",
-            "a density above which it does not pay",
-            f"at p = 1 {float((motif / dropped)[0]):.2f} of that cost"
-            + ("" if where == density[0] else f"; pays below {where:.2f}"),
-            "the motif is the dearer at p = 1; it is not, but the neuron that inhibits is not counted as a cost",
-            bool(motif[0] > dropped[0]),
+            "asymmetry pays: against equal weights",
+            "less",
+            f"{ours:.4f} against {equal:.4f}",
+            "lowest density",
+            bool(ours < equal),
         ),
     ]
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
-    """Left: asymmetry of shared neurons and how far they are inhibited. Right: cost of the models built by hand."""
-    found = _found(dataset)
-    drawn = make_subplots(
-        cols=2, horizontal_spacing=0.14, subplot_titles=["shared neurons of trained models", "two features"]
+    """Loss over density of the models by hand and of the best minima."""
+    drawn, p = go.Figure(), dataset["density"].values
+    looks = zip(MODELS, ("circle", "square", "x", "diamond"), ("solid", "solid", "dot", "dash"), strict=True)
+    for name, symbol, dash in looks:
+        look = {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 9}, "line": {"dash": dash}}
+        drawn.add_trace(go.Scatter(x=p, y=dataset["built"].sel(model=name).values, name=name, **look))
+    least = {"symbol": "star", "size": 11}
+    drawn.add_trace(
+        go.Scatter(x=p, y=dataset["loss"].min("restart").values, name="best minimum", mode="markers", marker=least)
     )
-    drawn.add_scatter(x=found[:, 0], y=100 * np.clip(found[:, 2], 0, 2), mode="markers", showlegend=False, row=1, col=1)
-    drawn.add_vline(x=RATIO, line_dash="dot", row=1, col=1)
-    looks = zip(BUILT, ("dash", "dot", "dashdot", "solid"), ("square", "x", "diamond", "circle"), strict=True)
-    for name, dash, symbol in looks:
-        values, at = dataset["cost"].sel(model=name).values, slice(None, None, 4)
-        drawn.add_scatter(
-            x=dataset["density"].values[at],
-            y=values[at],
-            name=name,
-            mode="lines+markers",
-            line={"dash": dash},
-            marker={"symbol": symbol},
-            row=1,
-            col=2,
-        )
-    drawn.update_xaxes(type="log", range=[-0.3, 1], title="asymmetry r; dotted: the paper's", row=1, col=1)
-    drawn.update_yaxes(title="leak taken away, %", row=1, col=1)
-    drawn.update_xaxes(type="log", title="density p", autorange="reversed", row=1, col=2)
-    drawn.update_yaxes(title="loss / loss of the output 0", rangemode="tozero", row=1, col=2)
-    return drawn.update_layout(template=TEMPLATE, width=1000, height=450, legend_y=1.18, margin_t=80)
+    drawn.update_xaxes(type="log", title_text="density p").update_yaxes(type="log", title_text="loss / (n p/3)")
+    return drawn.update_layout(template=TEMPLATE, width=860, height=520)

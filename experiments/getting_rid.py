@@ -8,6 +8,11 @@ Width: for equal importances, the least m at which the exact loss is at most a f
 the compressed-sensing bound -n p log p. The minima are the best known, by Adam on the exact gradient; a random code in many
 dimensions needs m/n = 1/(1 + 2 f/(p log(1/p))) for small p, which is -n p log p/(2 f) for the smallest.
 
+What came out, and likely why: the penalty thins features out as the threshold says, but leaves antipodal pairs, which pay no
+more on one axis than on two, so interference stays. The least width stays above the bound and grows more slowly than it; with n
+of 32 and 64 fewer than one feature is active where p is small, far from the limit that the bound is meant for, and the minima
+are only the best known.
+
 Reference: Cowsik et al. 2024, arXiv:2410.12101, for random codes.
 """
 
@@ -36,6 +41,9 @@ PAPER = "The Strategic Picture of Superposition: Creating Models Without Superpo
 THRESHOLD = 1.5 / (2 / 3) ** 0.5 / (4 / 3)
 """Importance over lambda below which a sparse feature is not worth its penalty: `1/(2 max_w w (2 - w^2)/3)`."""
 
+SMALLEST = 1e-5
+"""Relative error of the exact loss at 64 nodes: below it an error counts as this."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -62,7 +70,7 @@ QUICK = Config(
     restarts=1,
     steps=1500,
     batch=256,
-    sizes=(32,),
+    sizes=(16,),
     densities=(0.1, 0.03, 0.01),
     widths=5,
     exact_steps=100,
@@ -151,7 +159,7 @@ def least_width(error: np.ndarray, m: np.ndarray, fraction: float) -> float:
     k = int(np.argmax(error <= fraction))
     if k == 0:
         return float("nan")
-    (x, y), level = (np.log(a[k - 1 : k + 1]) for a in (m, error)), np.log(fraction)
+    (x, y), level = (np.log(a[k - 1 : k + 1]) for a in (m, np.maximum(error, SMALLEST))), np.log(fraction)
     return float(np.exp(x[0] + (x[1] - x[0]) * (level - y[0]) / (y[1] - y[0])))
 
 
@@ -172,13 +180,14 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     gone = np.flatnonzero((share <= 0.01) & (count <= W.shape[-2]))
     first = int(gone[0]) if len(gone) else -1
     worth = dataset.attrs["decay"] ** np.arange(W.shape[-1])
-    expected = (worth[None] > THRESHOLD * penalty[gone, None]).sum(1)
+    few = count <= W.shape[-2]
+    expected = (worth[None] > THRESHOLD * penalty[few, None]).sum(1)
     price = (
-        "never gone"
+        f"never gone: {share[-1]:.1%} left at {count[-1]:.1f} features, loss {loss[-1] / loss[0]:.1f} times"
         if first < 0
         else f"lambda {penalty[first]:g}: loss {loss[first] / loss[0]:.2f} times, {count[first]:.1f} features"
     )
-    off = float(np.abs(count[gone] - expected).max(initial=0))
+    off = float(np.abs(count[few] - expected).max(initial=0))
     bound, least = widths(dataset)
     known = np.isfinite(least)
     x, y = np.log(bound[known]), np.log(least[known])
@@ -204,8 +213,15 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             "the penalty kills features below a threshold of importance",
             "1.378 lambda, for one alone",
             off,
-            "features off by at most 1 where superposition is gone",
-            bool(len(gone) and off <= 1),
+            "features off by at most 1, mean of restarts, where at most m are left",
+            bool(few.any() and off <= 1),
+        ),
+        Finding(
+            "no width below the bound -n p log p",
+            "m = Omega(-n p log p), constant not stated",
+            float(factor.min(initial=np.inf)),
+            "least m over the bound, at least 1",
+            bool(known.any() and factor.min() >= 1),
         ),
         Finding("least width grows as -n p log p", 1.0, fit, "log-log slope within 20 %", bool(abs(slope - 1) <= 0.2)),
     ]

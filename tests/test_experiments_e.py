@@ -32,29 +32,25 @@ def test_census_of_a_dedicated_and_a_shared_model():
     )
 
 
-def test_a_shared_neuron_is_known_by_its_asymmetry_leak_and_inhibition():
-    """The motif reads (2, -1/2) and writes (1/2, 2): 1 of x_i leaves 4 in output j, which the fourth neuron takes away."""
-    W_in, W_out = (np.array(x, float) for x in asymmetric_superposition.BUILT["the motif"])
-    np.testing.assert_allclose(asymmetric_superposition.shared_neurons(W_in, W_out), [[2, 4, 1]], rtol=1e-12)
-    scaled = np.array([3.0, 1, 1, 1])  # a neuron's scale is free
-    same = asymmetric_superposition.shared_neurons(W_in * scaled[:, None], W_out / scaled)
-    np.testing.assert_allclose(same, [[2, 4, 1]], rtol=1e-12)
-    W_in, W_out = (np.array(x, float) for x in asymmetric_superposition.BUILT["shared, not inhibited"])
-    np.testing.assert_allclose(asymmetric_superposition.shared_neurons(W_in, W_out), [[1, 1, 0]], rtol=1e-12)
+def test_score_knows_the_motif():
+    motif = asymmetric_superposition.motif(2.0)
+    ratio, cancelled = asymmetric_superposition.score(np.array(motif.W_in), np.array(motif.W_out))
+    assert ratio == pytest.approx(32, rel=1e-6)  # 2 x 2 against 1/2 x 1/4
+    assert cancelled == pytest.approx(1, rel=1e-6)
+    turned = asymmetric_superposition.score(np.array(motif.W_in) * [1, -1, 1], np.array(motif.W_out))
+    assert turned == (ratio, cancelled)  # |x| does not know a feature's sign
+    for model in np.array([0, 2]):  # dedicated neurons have no pair, and without inhibition none is cancelled
+        q = asymmetric_superposition.built()[model]
+        assert asymmetric_superposition.score(np.array(q.W_in), np.array(q.W_out)) == (0.0, 0.0)
 
 
-def test_loss_of_models_built_by_hand():
-    """Half of one of two features left out: 1/4 at any density. Shared evenly both halves fail; the motif leaks 1/4, squared."""
-    density = np.array([1.0, 1e-9])
-
-    def cost(name):
-        W_in, W_out = asymmetric_superposition.BUILT[name]
-        return asymmetric_superposition.loss_of_pair(np.array(W_in), np.array(W_out), density)
-
-    np.testing.assert_allclose(cost("j < 0 is not computed"), 0.25, rtol=1e-12)
-    np.testing.assert_allclose(cost("shared, not inhibited")[1], 0.5, rtol=1e-8)
-    np.testing.assert_allclose(cost("shared, inhibited")[1], 0.25, rtol=1e-8)
-    np.testing.assert_allclose(cost("the motif")[1], 0.25 / 16, rtol=1e-7)
+@pytest.mark.x64
+def test_loss_of_models_by_hand():
+    """Dedicated: one of three features lost. Motif, one active: x_1 and x_2 each leak 1/8 into x_0, on both sides."""
+    dedicated, motif = asymmetric_superposition.built()[:2]
+    assert float(asymmetric_superposition.loss(dedicated, jnp.array(0.2), nodes=4)) == pytest.approx(1 / 3, rel=1e-12)
+    rare = float(asymmetric_superposition.loss(motif, jnp.array(1e-6), nodes=8))
+    assert rare == pytest.approx(2 / 64 / 3, rel=1e-3)  # two active at once add a share of order p
 
 
 def test_least_width_on_a_power_law():
