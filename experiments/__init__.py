@@ -2,6 +2,7 @@
 
 EXPERIMENTS = (
     "five_features",
+    "basic_results",
     "loss_parts",
     "phase_two_one",
     "phase_three_two",
