@@ -8,6 +8,7 @@ another solution has a smaller loss. Snapshots are spaced evenly in the logarith
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -71,22 +72,22 @@ def _descent(config: Config, loss: Callable, taken: np.ndarray) -> Callable:
     """From the number of a restart to its run: a snapshot before each of the steps `taken`."""
 
     def step(_: jax.Array, carry: tuple) -> tuple:
-        _, (_, params, gradient, _) = carry
+        _, params, gradient, _ = carry
         params = jax.tree.map(lambda x, g: x - config.rate * g, params, gradient)
         value, gradient = jax.value_and_grad(loss)(params)
         norm = jnp.sqrt(jnp.sum(gradient.W**2) + jnp.sum(gradient.b**2))
-        return (), (value, params, gradient, norm)
+        return value, params, gradient, norm
 
     def stretch(carry: tuple, length: jax.Array) -> tuple[tuple, dict]:
         carry = jax.lax.fori_loop(0, length, step, carry)
-        value, params, _, norm = carry[1]
+        value, params, _, norm = carry
         return carry, {"W": params.W, "b": params.b, "loss": value, "gradient_norm": norm}
 
     def run(point: dict) -> dict:
         key = jax.random.fold_in(jax.random.key(config.seed), point["restart"])
         start = toy_model.init(key, n=N, m=M, scale=config.scale)
         zero = jnp.zeros(())
-        carry = ((), (zero, start, jax.tree.map(jnp.zeros_like, start), zero))
+        carry = (zero, start, jax.tree.map(jnp.zeros_like, start), zero)
         return jax.lax.scan(stretch, carry, jnp.asarray(np.diff(taken, prepend=0)))[1]
 
     return run
@@ -118,14 +119,14 @@ def _change(loss: np.ndarray) -> np.ndarray:
 
 def first_rest(loss: np.ndarray) -> int:
     """The snapshot where the loss changes least between the first drop and the second, or the end."""
-    first, last = [*drops(loss), 0, len(loss) - WINDOW][:2] if len(drops(loss)) > 1 else (0, len(loss) - WINDOW)
+    first, last, *_ = (*drops(loss), len(loss) - WINDOW, len(loss) - WINDOW + 1)
     return int(first + np.argmin(_change(loss)[first:last]))
 
 
 def in_stages(loss: np.ndarray) -> bool:
     """Whether there are two drops or more, and between them rests: changes below a quarter of the smaller drop."""
     at, change = drops(loss), _change(loss)
-    gaps = [change[a:b].min() < min(change[a], change[b]) / 4 for a, b in zip(at[:-1], at[1:], strict=True)]
+    gaps = [change[a:b].min() < min(change[a], change[b]) / 4 for a, b in pairwise(at)]
     return len(at) >= 2 and all(gaps)
 
 
@@ -157,7 +158,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
 
 
 def _against_minimum(dataset: xr.Dataset) -> Finding:
-    best = int(dataset["minimum"].argmin())
+    best = int(np.argmin(dataset["minimum"].values))
     above = float(dataset["loss"][best, -1] / dataset["minimum"][best] - 1)
     certified = bool(dataset["converged"][best]) and bool(digons(dataset["W"].values[best, -1]))
     claim = "the octahedron is a certified minimum, the lowest found: how far above it training ends"
@@ -166,7 +167,7 @@ def _against_minimum(dataset: xr.Dataset) -> Finding:
 
 def figure(dataset: xr.Dataset) -> go.Figure:
     """The losses of all restarts; of the one of least loss, the dimensionalities and the cosines, over the step."""
-    best = int(dataset["loss"][:, -1].argmin())
+    best = int(np.argmin(dataset["loss"].values[:, -1]))
     titles = ("loss, every restart (dots: drops of the best)", "dimensionality, best restart", "cosines, best restart")
     drawn = make_subplots(rows=3, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.07)
     step = dataset["step"].values
@@ -182,7 +183,8 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         _line(drawn, 2, step, shares[:, i], look, f"set {'AB'[SETS[i]]}", i % 3 == 0, "legend")
     _cosines(drawn, step, W)
     drawn.update_xaxes(type="log").update_xaxes(title_text="gradient steps", row=3, col=1)
-    drawn.update_yaxes(type="log", title_text="loss / (n p / 3)", row=1, col=1).update_yaxes(title_text="D<sub>i</sub>", row=2)
+    drawn.update_yaxes(type="log", title_text="loss / (n p / 3)", dtick="D2", row=1, col=1)
+    drawn.update_yaxes(title_text="D<sub>i</sub>", row=2, col=1)
     drawn.update_yaxes(title_text="cos", range=[-1.08, 1.08], row=3, col=1)
     legends = {"legend": {"x": 1.01, "y": 0.5}, "legend2": {"x": 1.01, "y": 0.15}}
     sides = {name: {"orientation": "v", "xanchor": "left", "yanchor": "middle"} | where for name, where in legends.items()}
