@@ -55,6 +55,15 @@ def test_end_is_held_against_the_certified_minimum():
         assert "1 to 1 ways down" in str(told[0].found)
 
 
+def test_of_equal_minima_the_certified_one_is_judged():
+    run = run_to(OCTAHEDRON, falls(30, 1000))
+    least, eigenvalues = float(run["loss"][0, -1]), (("restart", "direction"), [[-1.0], [-1.0]])
+    both = xr.concat([run, run], "restart").assign(eigenvalues=eigenvalues, converged=("restart", [0, 1]))
+    for gap, holds in ((1e-10, True), (1e-3, False)):  # a tie, and a lower minimum without certificate
+        told = geometry_in_training.findings(both.assign(minimum=("restart", [least * (1 - gap), least])))
+        assert told[-1].holds is holds
+
+
 def weights(*codes):
     """Neurons by features; each code lists the neurons that a feature excites, and it silences the others."""
     W = np.full((5, 10), -0.5)
