@@ -33,10 +33,9 @@ REACHED, EXACT = 1e-3, 0.02
 
 @dataclass(frozen=True)
 class Config:
-    """Densities, restarts of each, and how they are trained and judged.
+    """Densities; `groups * together` restarts of each, `together` side by side; steps, batch, rate; draws of the judging batch.
 
-    `groups * together` restarts, `together` side by side; steps, batch and first rate of Adam, whose rate falls to 0 by a
-    cosine; draws of the common batch that judges.
+    The rate is Adam's first; it falls to 0 by a cosine.
     """
 
     densities: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
@@ -65,10 +64,10 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
 def _trained(config: Config) -> Callable:
     """From a density and the number of a group to the group's models; starts and random numbers are those of any density."""
     optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
-    start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
     settings = {"steps": config.steps, "batch": config.batch, "optimizer": optimizer, "loss": LOSS}
 
     def group(point: dict) -> dict:
+        start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
         law = features.SparseSymmetric(point["density"])
 
         def one(member: jax.Array) -> dict:
@@ -159,10 +158,9 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         look = {"name": f"p = {p:.3g}", "line": {"dash": dash}, "mode": "lines"}
         drawn.add_trace(go.Scatter(x=share, y=np.maximum(np.sort(loss), 1e-12), **look), 1, 2)
     drawn.add_hline(y=REACHED, line={"dash": "dot", "width": 1}, row=1, col=2)
-    drawn.update_xaxes(title_text="feature", dtick=1, row=1, col=1).update_xaxes(
-        title_text="share of restarts", row=1, col=2
-    )
+    drawn.update_xaxes(title_text="feature", dtick=1, row=1, col=1)
+    drawn.update_xaxes(title_text="share of restarts, best first", range=[0, 1], row=1, col=2)
     drawn.update_yaxes(title_text="neuron", dtick=1, autorange="reversed", row=1, col=1)
     drawn.update_yaxes(title_text="loss / (n p / 3)", type="log", exponentformat="power", row=1, col=2)
-    side = {"orientation": "v", "x": 0.98, "y": 0.05, "xanchor": "right", "yanchor": "bottom"}
+    side = {"orientation": "v", "x": 1.01, "y": 0.5, "xanchor": "left", "yanchor": "middle"}
     return drawn.update_layout(template=TEMPLATE, width=1000, height=430, legend=side, margin={"t": 50})

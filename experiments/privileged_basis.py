@@ -41,10 +41,9 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Config:
-    """Densities, restarts of each, and how they are trained and judged.
+    """Densities; `groups * together` restarts of each, `together` side by side; steps, batch, rate; draws of the common batch.
 
-    `groups * together` restarts, `together` side by side; steps, batch and first rate of Adam, whose rate falls to 0 by a
-    cosine; draws of the common batch.
+    The rate is Adam's first; it falls to 0 by a cosine.
     """
 
     densities: tuple[float, ...] = (0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.12, 0.08, 0.065, 0.05, 0.03, 0.02, 0.01)
@@ -73,10 +72,10 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
 def _trained(config: Config) -> Callable:
     """From a density and the number of a group to the group's models; starts and random numbers are those of any density."""
     optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
-    start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
     importance = features.geometric_importance(DECAY, n=N).astype(jnp.float32)
 
     def group(point: dict) -> dict:
+        start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
         law = features.SparseUniform(point["density"])
 
         def one(member: jax.Array) -> dict:
