@@ -120,13 +120,21 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             "three collapsed, a loss within 10 % of PCA's",
             bool((count[dense] == PAIRS).all() and (ratio >= 0.9).all()),
         ),
-        Finding("pairs collapsed, from sparse to dense", "0, 1, 2, 3", ", ".join(map(str, order)), "the same", order == [0, 1, 2, 3]),
+        Finding(
+            "pairs collapsed, from sparse to dense",
+            "0, 1, 2, 3",
+            ", ".join(map(str, order)),
+            "the same",
+            order == [0, 1, 2, 3],
+        ),
     ]
     for k, at in ends(p, count).items():
         low, high = PUBLISHED[k]
         text = f"{low:g} to {high:g}" if low < high else low
         holds = bool(low / 1.25 <= at <= 1.25 * high)
-        judged.append(Finding(f"density below which fewer than {k} are collapsed", text, at, "within a factor of 1.25", holds))
+        judged.append(
+            Finding(f"density below which fewer than {k} are collapsed", text, at, "within a factor of 1.25", holds)
+        )
     return judged
 
 

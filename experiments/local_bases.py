@@ -96,7 +96,7 @@ def within_and_across(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def best(dataset: xr.Dataset, density: float) -> xr.Dataset:
     """The restart of least loss at a density."""
     here = dataset.sel(density=density)
-    return here.isel(restart=int(np.argmin(here["loss"].values)))
+    return here.isel(restart=int(here["loss"].argmin()))
 
 
 def findings(dataset: xr.Dataset) -> list[Finding]:

@@ -9,8 +9,9 @@ with coefficients C from the values of f at R points, the same for all outputs. 
 multiplications for the moments M, as many for the gradient, a polynomial in x_ij, and two small products of matrices. Each
 output's own feature and its largest overlaps stay factors of their own: the range of x shrinks to what is left.
 
-f is psi, for the terms with one active feature, and `D = log(1 + q psi) - q psi`, q = p / (1 - p), or from p = 1/2 on
-`log(1 - p + p psi)`: so terms with several active features keep their digits where p is small, and p may be 1.
+f is psi, for the terms with one active feature, and `D = log(1 + q psi) - q psi`, q = p / (1 - p), where few features are active
+(`n q < 16`), elsewhere `log(1 - p + p psi)`: so terms with several active features keep their digits where p is small, p may be 1,
+and nothing overflows that is to be multiplied with a chance of nobody active that has underflowed.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,7 @@ from superpose.cosine_series import (
     quotient,
     series_terms,
 )
-from superpose.ladder import ladder, scaled
+from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.models_last import models_last
 from superpose.sets import Sets, combine, product
@@ -43,6 +44,8 @@ LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
 TERMS = 32
 """Chebyshev terms R, even."""
+FEW = 16
+"""Up to so many active features, `n p / (1 - p)`, terms with none and one are taken out before the exponential."""
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
@@ -114,8 +117,14 @@ def _matmul(a: Array, b: Array) -> Array:
     return jnp.moveaxis(jnp.matmul(*first, precision="highest"), 0, -1)
 
 
-def _logarithm(p: Array, q: Array, psi: Array) -> Array:
-    """`D` below p = 1/2, by its power series where `|q psi|` is small; from there on `log(1 - p + p psi)`."""
+def _odds(p: Array, count: int) -> tuple[Array, Array]:
+    """Whether few of `count` features are active; and `q = p / (1 - p)` there, 0 elsewhere."""
+    few = p * count < FEW * (1 - p)
+    return few, jnp.where(few, p / jnp.where(few, 1 - p, 1), 0)
+
+
+def _logarithm(p: Array, few: Array, q: Array, psi: Array) -> Array:
+    """`D` where `few`, by its power series where `|q psi|` is small; elsewhere `log(1 - p + p psi)`."""
     z = scaled(q, psi)
     near = jnp.where(jnp.abs(z) < 0.1, z, 0)
     series = jnp.zeros_like(z)
@@ -126,7 +135,7 @@ def _logarithm(p: Array, q: Array, psi: Array) -> Array:
     size = jnp.hypot(1 - p + p * psi.real, p * psi.imag)
     angle = jnp.arctan2(p * psi.imag, 1 - p + p * psi.real)
     whole = jax.lax.complex(jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny)), angle)
-    return jnp.where(p < 0.5, small, whole)
+    return jnp.where(few, small, whole)
 
 
 def _bulk(p: Array, theta: RowsOfAll, gram: Squares, size: Squares, k: Array) -> tuple[Bulk, Array]:
@@ -139,15 +148,15 @@ def _bulk(p: Array, theta: RowsOfAll, gram: Squares, size: Squares, k: Array) ->
     moments = _chebyshev_moments(x, 1 + LARGE)
     rung = ladder(UNIFORM, jnp.asarray(_points()[0], gram.dtype)[:, None] * tau, 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
-    q = jnp.where(p < 0.5, p / jnp.maximum(1 - p, 0.5), 0)[None]
-    of_psi, of_log = _coefficients(psi), _coefficients(_logarithm(p[None], q, psi))
+    few, q = _odds(p[None], len(gram))
+    of_psi, of_log = _coefficients(psi), _coefficients(_logarithm(p[None], few, q, psi))
     single, log = _sums(of_psi, moments), _sums(of_log, moments)
     idle, other = (1 - p[None]) ** count, p[None] * (1 - p[None]) ** (count - 1)
     one = scaled(other, single)
-    exponent = jax.lax.complex(q * single.real + log.real, q * single.imag + log.imag)
+    exponent = jax.lax.complex(q * single.real + jnp.where(few, log.real, 0), q * single.imag + log.imag)
     rare = scaled(idle, _expm1(exponent) - exponent + log)
     whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - one
-    rest = jnp.where(p[None] < 0.5, rare, jax.lax.complex(whole.real - idle, whole.imag))
+    rest = jnp.where(few, rare, jax.lax.complex(whole.real - idle, whole.imag))
     return Bulk(x, moments, of_psi, of_log, (idle, one, rest)), scale
 
 
@@ -180,15 +189,16 @@ def _pass(sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interva
     active = scaled(p[None, None], jnp.moveaxis(psi, 1, 0))
     explicit = ((1 - p[None]) ** (1 + LARGE), *product(idle, active))
     _, one, rest = combine(explicit, bulk.split)
+    one, rest = kept((one, rest))
     own = [values[:, :1] for values in (psi, dpsi, ddpsi)]
-    terms = series_terms(sets, b, span, k, (one, rest), own)
+    terms = kept(series_terms(sets, b, span, k, (one, rest), own))
     w = k[:, None, None] * theta[None]
     of_square, of_cross = scaled(1 / w, terms.square_factor), scaled(1 / w, terms.cross_factor)
-    q = jnp.where(p < 0.5, p / jnp.maximum(1 - p, 0.5), 0)[None]
+    few, q = _odds(p[None], len(gram))
     none = (1 - p[None]) ** len(gram)
     all_ = of_square * jax.lax.complex(terms.more.real + none, terms.more.imag) + of_cross
     rare = scaled(q, of_square * terms.more + of_cross)
-    single = jnp.where(p[None] < 0.5, rare, scaled(-p[None] * sets.others_idle[:1, 0][None], of_square))
+    single = jnp.where(few, rare, scaled(-p[None] * sets.others_idle[:1, 0][None], of_square))
     polynomial = _transposed(bulk.psi, single) + _transposed(bulk.log, all_)
     return Passed(terms, bulk, scale, large, (psi, dpsi), polynomial)
 

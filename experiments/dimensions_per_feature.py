@@ -1,0 +1,178 @@
+"""How many dimensions a learned feature takes, `D* = m / |W|_F^2`, against 1/p: it sticks at 1 and at 1/2.
+
+Each density is trained from the same random starts, Xavier's for one model, by Adam on the exact loss with a cosine schedule;
+the start of least loss is the best known solution, with the norm of its gradient as it is. Losses are divided by `n p / 3`, what
+a model pays that answers 0, and biases are trained in units of sqrt(p).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from plotly import graph_objects as go
+
+from superpose import features, interference, sweep, toy_model
+from superpose.expected_loss import relu_output
+from superpose.findings import Finding
+from superpose.plot.template import GREY, TEMPLATE
+
+NAME = "dimensions-per-feature"
+TITLE = "Dimensions per feature against sparsity: plateaus at 1 and at 1/2"
+PAPER = "The Geometry of Superposition: Uniform Superposition"
+PLATEAUS = (1.0, 0.5)
+NEAR = 0.05
+
+
+@dataclass(frozen=True)
+class Config:
+    """Features, dimensions, `points` values of 1/p from `densest` to `sparsest` in log, restarts, and how each is trained."""
+
+    n: int = 400
+    m: int = 30
+    densest: float = 1.0
+    sparsest: float = 100.0
+    points: int = 20
+    restarts: int = 3
+    steps: int = 1500
+    rate: float = 0.01
+    nodes: int = 48
+    seed: int = 0
+
+
+QUICK = Config(n=60, m=6, densest=1.25, sparsest=5.0, points=7, restarts=1, steps=600)
+
+
+def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
+    """Over (density, restart): W, b, loss divided by `n p / 3`, norm of its gradient, `D*`, and `D_i` of each feature."""
+    axes = {
+        "density": 1 / np.geomspace(config.densest, config.sparsest, config.points),
+        "restart": np.arange(config.restarts),
+    }
+    arrays = sweep.run(
+        partial(_solution, config), sweep.grid(axes), settings=config, folder=folder, width=1, advance=advance
+    )
+    dims = {"W": ("hidden", "feature"), "b": ("feature",), "dimensionality": ("feature",)}
+    return sweep.label(arrays, axes, dims)
+
+
+def scaled_loss(params: toy_model.Params, p: jax.Array, *, nodes: int) -> jax.Array:
+    """The exact loss divided by `n p / 3`, biases in units of sqrt(p)."""
+    plain = toy_model.Params(W=params.W, b=params.b * jnp.sqrt(p))
+    return relu_output(plain, features.SparseUniform(p), nodes=nodes) * 3 / (params.b.shape[0] * p)
+
+
+def xavier(key: jax.Array, *, n: int, m: int) -> toy_model.Params:
+    """`W_ij ~ N(0, 2 / (n + m))`, `b = 0`, in float32."""
+    start = toy_model.init(key, n=n, m=m, scale=(2 * m / (n + m)) ** 0.5)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), start)
+
+
+def trained(config: Config, start: toy_model.Params, p: jax.Array) -> toy_model.Params:
+    """Adam on the exact loss, the rate falling to 0 as a cosine; biases in units of sqrt(p)."""
+    adam = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        params, state = carry
+        change, state = adam.update(jax.grad(scaled_loss)(params, p, nodes=config.nodes), state)
+        return (optax.apply_updates(params, change), state), None
+
+    return jax.lax.scan(step, (start, adam.init(start)), length=config.steps)[0][0]
+
+
+def _solution(config: Config, point: dict) -> dict:
+    """One start at one density, trained, and what it costs."""
+    p = jnp.asarray(point["density"], jnp.float32)
+    start = xavier(jax.random.fold_in(jax.random.key(config.seed), point["restart"]), n=config.n, m=config.m)
+    found = trained(config, start, p)
+    value, slope = jax.value_and_grad(scaled_loss)(found, p, nodes=config.nodes)
+    size = {
+        "dimensions": interference.dimensions_per_feature(found.W),
+        "dimensionality": interference.feature_dimensionality(found.W),
+    }
+    return {"W": found.W, "b": found.b * jnp.sqrt(p), "loss": value, "gradient_norm": optax.global_norm(slope)} | size
+
+
+def best(dataset: xr.Dataset) -> xr.Dataset:
+    """The restart of least loss at each density."""
+    return dataset.isel(restart=dataset["loss"].argmin("restart")).sortby("density", ascending=False)
+
+
+def longest_run(near: np.ndarray) -> tuple[int, int]:
+    """First and one past the last of the longest run of True; (0, 0) without one."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], near, [False]]).astype(int))).reshape(-1, 2)
+    return (0, 0) if len(edges) == 0 else tuple(int(x) for x in edges[np.argmax(edges[:, 1] - edges[:, 0])])
+
+
+def plateau(dataset: xr.Dataset, level: float) -> tuple[int, str]:
+    """How many neighbouring densities have `D*` within 5 % of `level`, at most in a row; and where they lie, in words."""
+    known = best(dataset)
+    star = known["dimensions"].values
+    first, last = longest_run(np.abs(star / level - 1) <= NEAR)
+    if first == last:
+        return 0, f"none; nearest {star[np.argmin(np.abs(star - level))]:.3f}"
+    within, sparsity = star[first:last], 1 / known["density"].values[first:last]
+    where = f"1/p from {sparsity[0]:.2f} to {sparsity[-1]:.2f}"
+    return last - first, f"{where}, {within.min():.3f} to {within.max():.3f}, {last - first} of {len(star)} densities"
+
+
+def counted(dataset: xr.Dataset) -> np.ndarray:
+    """`|W|_F^2` over the number of columns longer than half the longest, at each density, densest first."""
+    length = np.linalg.norm(best(dataset)["W"].transpose("density", "hidden", "feature").values, axis=1)
+    return (length**2).sum(1) / (length > length.max(1, keepdims=True) / 2).sum(1)
+
+
+def findings(dataset: xr.Dataset) -> list[Finding]:
+    """Plateaus of the best known solutions, how many densities they hold, and what `|W|_F^2` counts."""
+    known = best(dataset)
+    star = known["dimensions"].values
+    in_a_row = [
+        Finding(f"D* sticks at {name}", level, where, "at least 2 densities in a row within 5 %", count >= 2)
+        for level, name in zip(PLATEAUS, ("1", "1/2"), strict=True)
+        for count, where in [plateau(dataset, level)]
+    ]
+    share = float(np.mean([np.abs(star / level - 1) <= NEAR for level in PLATEAUS], axis=1).sum())
+    even = 2 * np.log((1 + NEAR) / (1 - NEAR)) / np.log(star.max() / star.min())
+    norm = float(known["gradient_norm"].max())
+    found = f"{share:.0%} of densities; gradient norms of the best known up to {norm:.1e}"
+    ratio = counted(dataset)
+    return [
+        *in_a_row,
+        Finding(
+            "these two values are special",
+            "sticky points",
+            found,
+            f"above twice the {even:.0%} of an even fall in log D*",
+            share > 2 * even,
+        ),
+        Finding(
+            "‖W‖² is about the number of features learned (columns above half the longest)",
+            1.0,
+            f"{np.median(ratio):.3f}; {ratio.min():.2f} to {ratio.max():.2f}",
+            "median within 10 %",
+            bool(abs(np.median(ratio) - 1) <= 0.1),
+        ),
+    ]
+
+
+def figure(dataset: xr.Dataset) -> go.Figure:
+    """`D*` over 1/p: the best known solutions as a line, all restarts as open circles."""
+    known = best(dataset)
+    drawn = go.Figure()
+    sparsity = np.repeat(1 / dataset["density"].values, dataset.sizes["restart"])
+    every = dataset["dimensions"].transpose("density", "restart").values.ravel()
+    drawn.add_trace(
+        go.Scatter(x=sparsity, y=every, mode="markers", name="each start", marker={"symbol": "circle-open", "color": GREY})
+    )
+    least = {"mode": "lines+markers", "name": "least loss", "marker": {"symbol": "diamond", "size": 8}}
+    drawn.add_trace(go.Scatter(x=1 / known["density"].values, y=known["dimensions"].values, **least))
+    for level, name in zip(PLATEAUS, ("1: a dimension each", "1/2: antipodal pairs"), strict=True):
+        line = {"dash": "dot", "color": GREY, "width": 1}
+        drawn.add_hline(y=level, line=line, annotation_text=name, annotation_position="top right")
+    drawn.update_xaxes(type="log", title_text="1/p = 1/(1 − S)", dtick="D2")
+    return drawn.update_yaxes(title_text="D* = m / ‖W‖²", rangemode="tozero").update_layout(template=TEMPLATE)
