@@ -55,8 +55,8 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
         ),
         Finding(
             "no superposition where theory has none: dense, last feature the most important",
-            0,
-            shared,
+            0.0,
+            float(shared),
             "cells with all three features in superposition, p from 0.57 to 0.91, I above 1",
             shared == 0,
         ),
