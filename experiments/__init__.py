@@ -2,6 +2,7 @@
 
 EXPERIMENTS = (
     "dimensions_per_feature",
+    "feature_geometry",
     "one_feature_differs",
     "correlated",
 )
