@@ -7,6 +7,7 @@ EXPERIMENTS = (
     "phase_two_one",
     "phase_three_two",
     "dimensions_per_feature",
+    "feature_geometry",
     "one_feature_differs",
     "correlated",
     "local_bases",

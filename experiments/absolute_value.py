@@ -3,6 +3,9 @@
 Weights are untied, `h = r(W_1 x)` and `y = r(W_2 h + b)`; the features lie in [-1, 1]. The product of what a neuron reads and
 what it writes, `W_1 * W_2^T`, does not depend on how the neuron is scaled; it is 1 for a positive neuron and -1 for a negative
 one, which reads with a negative weight. Models are trained on samples, in float32; the paper states no density, so it is an axis.
+
+At full size the last finding fails by 5 of 1,272 restarts, all at p = 0.03 with a loss of 0.0004 to 0.001: training ended while
+they were still on their way to the same solution. Every restart of a loss below 0.0001 has it.
 """
 
 from collections.abc import Callable
@@ -137,7 +140,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             "|x| = r(x) + r(\N{MINUS SIGN}x) is the one solution",
             "the only one shown",
             f"{split} of {int(there.sum())} restarts that got there",
-            "all of them, products within 0.1",
+            "all of them, products within 0.1; a run still on its way fails",
             0 < split == int(there.sum()),
         ),
     ]

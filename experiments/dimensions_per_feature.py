@@ -27,6 +27,7 @@ TITLE = "Dimensions per feature against sparsity: plateaus at 1 and at 1/2"
 PAPER = "The Geometry of Superposition: Uniform Superposition"
 PLATEAUS = (1.0, 0.5)
 NEAR = 0.05
+TICKS = (1, 1.5, 2, 3, 4, 5, 7, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -174,5 +175,5 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     for level, name in zip(PLATEAUS, ("1: a dimension each", "1/2: antipodal pairs"), strict=True):
         line = {"dash": "dot", "color": GREY, "width": 1}
         drawn.add_hline(y=level, line=line, annotation_text=name, annotation_position="top right")
-    drawn.update_xaxes(type="log", title_text="1/p = 1/(1 − S)", dtick="D2")
+    drawn.update_xaxes(type="log", tickvals=TICKS, title_text="1/p = 1/(1 − S)")
     return drawn.update_yaxes(title_text="D* = m / ‖W‖²", rangemode="tozero").update_layout(template=TEMPLATE)

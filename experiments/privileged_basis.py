@@ -144,7 +144,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
-    """Stacked bars of the best model at each density: the features of each neuron."""
+    """Stacked bars of the best model at each density: the positive weights of each neuron, those it serves in colour."""
     densities = [float(p) for p in dataset["density"].values]
     titles = [f"p = {p:.3g}: {structure(best(dataset, p))}" for p in densities]
     rows = -(-len(densities) // 4)
@@ -152,9 +152,9 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     seen = set()
     for k, p in enumerate(densities):
         W = best(dataset, p)
-        for bar in neurons_and_features(W, excited(W)).data:
+        for bar in neurons_and_features(np.maximum(W, 0), excited(W)).data:
             drawn.add_trace(bar.update(showlegend=bar.name not in seen), k // 4 + 1, k % 4 + 1)
             seen.add(bar.name)
-    drawn.update_xaxes(title_text="neuron", dtick=1).update_yaxes(title_text="weights", col=1)
+    drawn.update_xaxes(title_text="neuron", dtick=1).update_yaxes(title_text="exciting weights", col=1)
     drawn.update_layout(template=TEMPLATE, barmode="relative", bargap=0.25, width=1100, height=60 + 290 * rows)
-    return drawn.update_layout(uniformtext={"minsize": 7, "mode": "hide"}, legend={"y": 1 + 0.13 / rows}, margin={"t": 90})
+    return drawn.update_layout(uniformtext={"minsize": 8, "mode": "hide"}, legend={"y": 1 + 0.13 / rows}, margin={"t": 90})

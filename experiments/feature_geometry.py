@@ -1,0 +1,151 @@
+"""Feature dimensionalities of the solutions of `dimensions_per_feature`, and the shapes that their features form.
+
+A solution is an orthogonal sum (tegum product) of pieces, named by `superpose.geometry`; the features of a shape share one
+`D_i`. Tetrahedra and triangles, of more dimensions a feature than pairs, could only come where `D*` falls from 1 to 1/2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from plotly import graph_objects as go
+
+from experiments import dimensions_per_feature
+from experiments.dimensions_per_feature import best
+from superpose import geometry, shapes
+from superpose.findings import Finding
+from superpose.plot.template import GREY, TEMPLATE
+
+NAME = "feature-geometry"
+TITLE = "Feature dimensionalities and the shapes behind them"
+PAPER = "The Geometry of Superposition: Uniform Superposition"
+LEVELS = {"tetrahedron": 3 / 4, "triangle": 2 / 3, "digon": 1 / 2, "pentagon": 2 / 5, "square antiprism": 3 / 8}
+TEGUM = {"triangular bipyramid, 3 × 2/3 + 2 × 1/2": "triangle", "pentagonal bipyramid, 5 × 2/5 + 2 × 1/2": "pentagon"}
+WIDTH, LEAST = 0.01, 0.3
+
+
+@dataclass(frozen=True)
+class Config(dimensions_per_feature.Config):
+    """As there; densities where the levels lie."""
+
+    densest: float = 1.5
+    sparsest: float = 8.0
+    points: int = 16
+    restarts: int = 2
+
+
+QUICK = Config(n=60, m=6, sparsest=6.0, points=6, restarts=1, steps=600)
+
+
+def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
+    """Trained solutions over (density, restart), as `dimensions_per_feature.compute` gives them."""
+    return dimensions_per_feature.compute(config, folder, advance)
+
+
+def solutions(dataset: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`W` and `D_i` of every density and restart."""
+    flat = dataset.stack(run=("density", "restart"))
+    weights, shares = flat["W"].transpose("run", "hidden", "feature"), flat["dimensionality"].transpose("run", "feature")
+    return list(zip(weights.values, shares.values, strict=True))
+
+
+def on_level(shares: np.ndarray) -> np.ndarray:
+    """Whether each `D_i` is within 0.01 of a level."""
+    return np.min([np.abs(shares - level) for level in LEVELS.values()], axis=0) <= WIDTH
+
+
+def by_shape(dataset: xr.Dataset) -> dict[str, list[np.ndarray]]:
+    """`D_i` of the features of each named piece, all solutions together."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in LEVELS}
+    for W, shares in solutions(dataset):
+        for piece in geometry.pieces(W):
+            if piece.name in found:
+                found[piece.name].append(shares[piece.features])
+    return found
+
+
+def products(dataset: xr.Dataset) -> dict[str, int]:
+    """In how many solutions a digon stands orthogonally beside each base of a bipyramid."""
+    names = [{piece.name for piece in geometry.pieces(W)} for W, _ in solutions(dataset)]
+    return {title: sum({base, shapes.DIGON} <= here for here in names) for title, base in TEGUM.items()}
+
+
+def findings(dataset: xr.Dataset) -> list[Finding]:
+    """Clusters of `D_i`, the shapes that they belong to, their sum, and products of shapes."""
+    every = dataset["dimensionality"].values.ravel()
+    kept = every[every > LEAST]
+    clustered, even = float(on_level(kept).mean()), 2 * WIDTH * len(LEVELS) / (1 - LEAST)
+    m = dataset.sizes["hidden"]
+    total = best(dataset)["dimensionality"].sum("feature").values
+    named = by_shape(dataset)
+    counts = ", ".join(f"{name} {len(found)}" for name, found in named.items())
+    off = {name: float(np.abs(np.concatenate(x) - LEVELS[name]).max()) for name, x in named.items() if x}
+    return [
+        Finding(
+            "D_i above 0.3 cluster at 3/4, 2/3, 1/2, 2/5, 3/8",
+            "clusters",
+            f"{clustered:.0%} within {WIDTH} of one of them",
+            f"above twice the {even:.0%} of an even spread",
+            clustered > 2 * even,
+        ),
+        Finding(
+            "each level is a shape that occurs",
+            ", ".join(LEVELS),
+            counts,
+            "each at least once; a sum of pairs beats the first two at uniform density",
+            all(named.values()),
+        ),
+        Finding(
+            "features of a named shape have its D_i",
+            ", ".join(f"{level:.3g}" for level in LEVELS.values()),
+            ", ".join(f"{name} within {x:.3f}" for name, x in off.items()),
+            "within 0.02",
+            bool(off) and max(off.values()) <= 0.02,
+        ),
+        Finding(
+            "sum of D_i is near m",
+            m,
+            f"{total.min():.2f} to {total.max():.2f}",
+            "within 5 %",
+            bool(np.all(abs(total / m - 1) <= 0.05)),
+        ),
+        *(
+            Finding(
+                f"tegum product: {title}",
+                "found",
+                f"in {count} of {dataset['loss'].size} solutions",
+                "at least one",
+                count > 0,
+            )
+            for title, count in products(dataset).items()
+        ),
+    ]
+
+
+def figure(dataset: xr.Dataset) -> go.Figure:
+    """`D_i` of each kept feature over 1/p, best known solutions, with a symbol for the piece that it is part of."""
+    known = best(dataset)
+    symbols = {"digon": "circle", "pentagon": "star", "square antiprism": "square", "triangle": "triangle-up"}
+    symbols |= {"tetrahedron": "diamond", "other": "x-thin-open"}
+    at: dict[str, list[tuple[float, float]]] = {name: [] for name in symbols}
+    shake = np.random.default_rng(0)
+    for k, p in enumerate(known["density"].values):
+        here = known.isel(density=k)
+        for piece in geometry.pieces(here["W"].transpose("hidden", "feature").values):
+            name = piece.name if piece.name in LEVELS else "other"
+            for share in here["dimensionality"].values[piece.features]:
+                at[name].append((np.exp(shake.normal(0, 0.012)) / p, share))
+    drawn = go.Figure()
+    for (name, symbol), colour in zip(symbols.items(), TEMPLATE.layout.colorway, strict=False):
+        if at[name]:
+            x, y = np.array(at[name]).T
+            marker = {"symbol": symbol, "size": 6, "color": colour, "opacity": 0.7}
+            drawn.add_trace(go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker))
+    for level, name in zip(LEVELS.values(), ("3/4", "2/3", "1/2", "2/5", "3/8"), strict=True):
+        look = {"annotation_text": name, "annotation_position": "top right", "annotation_font_size": 11}
+        drawn.add_hline(y=level, line={"dash": "dot", "color": GREY, "width": 1}, **look)
+    ticks = [t for t in dimensions_per_feature.TICKS if t < 1.2 / known["density"].values.min()]
+    drawn.update_xaxes(type="log", tickvals=ticks, title_text="1/p = 1/(1 − S)")
+    return drawn.update_yaxes(title_text="D<sub>i</sub>", range=[-0.02, 1.05]).update_layout(template=TEMPLATE)
