@@ -3,7 +3,8 @@
 The features of a set are active together, so interference within it is always paid, and interference between the sets only where
 both are active. The exact loss is minimised by Adam from random starts, its rate falling to 0 along a cosine; no certificate,
 so the least loss is the best one known and its gradient norm says how far it is from settled. The paper states no density. At
-0.2 both sets are active together often enough that ignoring a few features pays, and the bases are no longer orthogonal.
+0.2 the best known solution has nine antipodal pairs across the sets, and the tenth feature of each leans on its own set, so that
+the bases are no longer orthogonal; from a start near ten antipodal pairs Adam stops 6 % above it (at 0.05, 12 %).
 """
 
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def _solver(config: Config) -> Callable:
         start = toy_model.init(key, n=n, m=config.size)
         params = jax.lax.scan(step, (start, optimizer.init(start)), length=config.steps)[0][0]
         value, slope = jax.value_and_grad(loss)(params)
-        return {"W": params.W, "b": params.b * jnp.sqrt(p), "loss": value, "gradient_norm": optax.global_norm(slope)}
+        return {"W": params.W, "b": params.b * jnp.sqrt(p), "loss": value, "gradient_norm": optax.tree.norm(slope)}
 
     return solved
 
@@ -142,7 +143,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         drawn.update_xaxes(title_text="feature", constrain="domain", row=1, col=column)
         axis = {"autorange": "reversed", "constrain": "domain", "scaleanchor": f"x{column if column > 1 else ''}"}
         drawn.update_yaxes(axis, row=1, col=column)
-    bar = {**COLOUR_BAR, "title": {"text": "cosine", "side": "right", "font": {"size": 14}}}
+    bar = {**COLOUR_BAR, "title": {"text": "cosine", "side": "top", "font": {"size": 14}}}
     scale = {"colorscale": DIVERGING, "cmin": -1, "cmax": 1, "colorbar": bar}
     drawn.update_yaxes(title_text="feature", row=1, col=1)
     return drawn.update_layout(template=TEMPLATE, coloraxis=scale, width=150 + 320 * len(densities), height=420)
