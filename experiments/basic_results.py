@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -94,7 +95,13 @@ def _solver(config: Config, case: str, output: str) -> Callable:
         value, gradient = jax.value_and_grad(loss)(params)
         found = plain(params)
         label = phase.label(found.W, tolerance=TOLERANCE)
-        return {"W": found.W, "b": found.b, "loss": value, "gradient_norm": optax.global_norm(gradient), "label": label}
+        return {
+            "W": found.W,
+            "b": found.b,
+            "loss": value,
+            "gradient_norm": jnp.linalg.norm(ravel_pytree(gradient)[0]),
+            "label": label,
+        }
 
     return solved
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -76,7 +77,12 @@ def _solver(config: Config) -> Callable:
         start = toy_model.init(key, n=n, m=config.size)
         params = jax.lax.scan(step, (start, optimizer.init(start)), length=config.steps)[0][0]
         value, slope = jax.value_and_grad(loss)(params)
-        return {"W": params.W, "b": params.b * jnp.sqrt(p), "loss": value, "gradient_norm": optax.tree.norm(slope)}
+        return {
+            "W": params.W,
+            "b": params.b * jnp.sqrt(p),
+            "loss": value,
+            "gradient_norm": jnp.linalg.norm(ravel_pytree(slope)[0]),
+        }
 
     return solved
 
