@@ -55,8 +55,6 @@ def test_a_random_key_may_be_a_constant_of_the_function(tmp_path):
     np.testing.assert_array_equal(first, [jax.random.normal(jax.random.fold_in(key, k)) for k in range(3)])
     other = partial(draw, key=jax.random.key(4))
     with pytest.raises(results.ResultError):  # another key is another program
-        chunk = files(tmp_path / "a")
-        assert chunk
         keep(tmp_path / "a", function=other, points=points, width=2)
 
 
