@@ -5,5 +5,7 @@ EXPERIMENTS = (
     "feature_geometry",
     "one_feature_differs",
     "correlated",
+    "energy_levels",
+    "adversarial_examples",
 )
 """Modules of the experiments, in the paper's order."""
