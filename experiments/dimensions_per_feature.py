@@ -56,9 +56,7 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
         "density": 1 / np.geomspace(config.densest, config.sparsest, config.points),
         "restart": np.arange(config.restarts),
     }
-    arrays = sweep.run(
-        partial(_solution, config), sweep.grid(axes), settings=config, folder=folder, width=1, advance=advance
-    )
+    arrays = sweep.run(partial(solution, config), sweep.grid(axes), settings=config, folder=folder, width=1, advance=advance)
     dims = {"W": ("hidden", "feature"), "b": ("feature",), "dimensionality": ("feature",)}
     return sweep.label(arrays, axes, dims)
 
@@ -87,7 +85,7 @@ def trained(config: Config, start: toy_model.Params, p: jax.Array) -> toy_model.
     return jax.lax.scan(step, (start, adam.init(start)), length=config.steps)[0][0]
 
 
-def _solution(config: Config, point: dict) -> dict:
+def solution(config: Config, point: dict) -> dict:
     """One start at one density, trained, and what it costs."""
     p = jnp.asarray(point["density"], jnp.float32)
     start = xavier(jax.random.fold_in(jax.random.key(config.seed), point["restart"]), n=config.n, m=config.m)
