@@ -40,8 +40,8 @@ class Config:
 
     cases: int = 2
     densities: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-    restarts: int = 16
-    steps: int = 6_000
+    restarts: int = 6
+    steps: int = 4_000
     rate: float = 0.02
     seed: int = 0
 
