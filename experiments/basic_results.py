@@ -53,15 +53,13 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     """Solutions over (case, output, density, restart): W, b, nan beyond a case's features; loss, relative; gradient norm; label."""
     axes: dict[str, Any] = {"density": np.asarray(config.densities), "restart": np.arange(config.restarts)}
     dims = {"W": ("hidden", "feature"), "b": ("feature",), "label": ("feature",)}
-    names, parts = list(CASES)[: config.cases], []
+    points, names, parts = sweep.grid(axes), list(CASES)[: config.cases], []
     n, m, _ = np.max([CASES[name] for name in names], axis=0).astype(int)
     for k, name in enumerate(names):
         for output in OUTPUTS:
             place = None if folder is None else folder / f"{output}-{k}"
             solve = _solver(config, name, output)
-            arrays = sweep.run(
-                solve, sweep.grid(axes), settings=config, folder=place, width=config.restarts, advance=advance
-            )
+            arrays = sweep.run(solve, points, settings=config, folder=place, width=len(points["density"]), advance=advance)
             arrays["label"] = arrays["label"].astype(float)
             for key, shape in {"W": (m, n), "b": (n,), "label": (n,)}.items():
                 missing = [(0, 0), *((0, full - had) for full, had in zip(shape, arrays[key].shape[1:], strict=True))]
