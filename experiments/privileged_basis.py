@@ -8,7 +8,7 @@ five neurons, and each of the ten pairs of neurons belongs to one feature.
 
 At full size three claims fail at some density. When the best 24 models there were trained on for 3,000 steps with batches of
 2,048 and judged on 1,000,000 inputs, p = 0.12 turned to the paper's 6 in 4, by 0.6 %: the steps were too few. At p = 0.065 and
-0.05 9 in 5 stayed ahead of 8 in 5, by 1 and 3 %: a ninth feature excites one or a few neurons weakly, and 8 in 5 was the best
+0.05 9 in 5 stayed ahead of 8 in 5, by 1 and 3 %: a ninth feature excites one neuron, weakly, and 8 in 5 was the best
 only at 0.08. At p = 0.03 another code of ten features stayed ahead of pairs by 1.3 %. Few restarts come that near, so the best
 of another 1,000 may well differ.
 """
@@ -154,7 +154,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     densities = [float(p) for p in dataset["density"].values]
     titles = [f"p = {p:.3g}: {structure(best(dataset, p))}" for p in densities]
     rows = -(-len(densities) // 4)
-    drawn = make_subplots(rows=rows, cols=4, subplot_titles=titles, shared_yaxes="all", vertical_spacing=0.25 / rows)
+    drawn = make_subplots(rows=rows, cols=4, subplot_titles=titles, shared_yaxes="all", vertical_spacing=0.32 / rows)
     seen = set()
     for k, p in enumerate(densities):
         W = best(dataset, p)
