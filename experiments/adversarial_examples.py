@@ -85,7 +85,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     found = []
     for name, title in (("rise", "rise of the loss under attack"), ("attacked", "attacked loss")):
         value = known[name].values
-        growth, r = value.max() / value[0], float(np.corrcoef(value, norm)[0, 1])
+        growth, r = float(value.max() / value[0]), float(np.corrcoef(value, norm)[0, 1])
         text = f"{growth:.1f} times, {value[0]:.2f} to {value.max():.2f} (± {known[name + '_error'].values.max():.2f})"
         found += [
             Finding(
@@ -109,5 +109,6 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     norm = {"mode": "lines+markers", "line": {"dash": "dash"}, "marker": {"symbol": "diamond-open", "size": 8}}
     drawn.add_trace(go.Scatter(x=sparsity, y=1 / known["dimensions"].values, name="‖W‖²/m", **norm))
     drawn.update_xaxes(type="log", tickvals=dimensions_per_feature.TICKS, title_text="1/p = 1/(1 − S)")
-    drawn.update_yaxes(type="log", title_text="relative to a model without superposition; ‖W‖²/m")
+    ticks = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
+    drawn.update_yaxes(type="log", tickvals=ticks, title_text="relative to a model without superposition; ‖W‖²/m")
     return drawn.update_layout(template=TEMPLATE)

@@ -73,23 +73,25 @@ def xavier(key: jax.Array, *, n: int, m: int) -> toy_model.Params:
     return jax.tree.map(lambda x: x.astype(jnp.float32), start)
 
 
-def trained(config: Config, start: toy_model.Params, p: jax.Array) -> toy_model.Params:
-    """Adam on the exact loss, the rate falling to 0 as a cosine; biases in units of sqrt(p)."""
+def trained(config: Config, start: toy_model.Params, p: jax.Array) -> tuple[toy_model.Params, jax.Array]:
+    """Adam on the exact loss, the rate falling to 0 as a cosine, and the loss before each step; biases in units of sqrt(p)."""
     adam = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
 
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+    def step(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
         params, state = carry
-        change, state = adam.update(jax.grad(scaled_loss)(params, p, nodes=config.nodes), state)
-        return (optax.apply_updates(params, change), state), None
+        value, slope = jax.value_and_grad(scaled_loss)(params, p, nodes=config.nodes)
+        change, state = adam.update(slope, state)
+        return (optax.apply_updates(params, change), state), value
 
-    return jax.lax.scan(step, (start, adam.init(start)), length=config.steps)[0][0]
+    (params, _), losses = jax.lax.scan(step, (start, adam.init(start)), length=config.steps)
+    return params, losses
 
 
 def solution(config: Config, point: dict) -> dict:
     """One start at one density, trained, and what it costs."""
     p = jnp.asarray(point["density"], jnp.float32)
     start = xavier(jax.random.fold_in(jax.random.key(config.seed), point["restart"]), n=config.n, m=config.m)
-    found = trained(config, start, p)
+    found, _ = trained(config, start, p)
     value, slope = jax.value_and_grad(scaled_loss)(found, p, nodes=config.nodes)
     size = {
         "dimensions": interference.dimensions_per_feature(found.W),
@@ -153,7 +155,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             "sticky points",
             found,
             f"above twice the {even:.0%} of an even fall in log D*",
-            share > 2 * even,
+            bool(share > 2 * even),
         ),
         Finding(
             "‖W‖² is about the number of features learned (columns above half the longest)",

@@ -84,7 +84,7 @@ def _run(config: Config, point: dict) -> dict:
 def events(run: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Snapshots of the jumps of all features of one run, ascending, and of the drops of its loss."""
     shares = run["dimensionality"].transpose("feature", "step").values
-    found = [dynamics.jumps(x, least=JUMP, window=WINDOW, ratio=3).at for x in shares]
+    found = [dynamics.jumps(x, least=JUMP, window=WINDOW, ratio=3.0).at for x in shares]
     drops = dynamics.jumps(np.log(run["loss"].values), least=DROP, window=WINDOW, ratio=1.5)
     return np.sort(np.concatenate(found)), drops.at[drops.size < 0]
 
@@ -141,9 +141,9 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     shares = run["dimensionality"].transpose("feature", "step").values
     _, drops = events(run)
     drawn = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.6, 0.4])
-    for share in shares[shares.max(1) > 0.25]:
+    for share in shares[shares.max(1) > JUMP]:
         drawn.add_trace(go.Scatter(x=step, y=share, line={"width": 1, "color": BLUE}, showlegend=False), 1, 1)
-    at = [(step[t], share[t]) for share in shares for t in dynamics.jumps(share, least=JUMP, window=WINDOW, ratio=3).at]
+    at = [(step[t], share[t]) for share in shares for t in dynamics.jumps(share, least=JUMP, window=WINDOW, ratio=3.0).at]
     x, y = np.array(at).reshape(-1, 2).T
     look = {"symbol": "circle-open", "color": VERMILION, "size": 8}
     drawn.add_trace(go.Scatter(x=x, y=y, mode="markers", name="jump of D<sub>i</sub>", marker=look), 1, 1)
@@ -153,7 +153,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         drawn.add_vrect(x0=low, x1=high, fillcolor=PALE, line_width=0, layer="below")
     shaded = {"symbol": "square", "color": PALE, "size": 12, "line": {"color": BLACK, "width": 0.5}}
     drawn.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="drop of the loss", marker=shaded), 1, 1)
-    drawn.update_xaxes(type="log", title_text="step of gradient descent", row=2, col=1)
-    drawn.update_xaxes(type="log", row=1, col=1)
+    drawn.update_xaxes(type="log", tickvals=[10, 30, 100, 300, 1000, 3000])
+    drawn.update_xaxes(title_text="step of gradient descent", row=2, col=1)
     drawn.update_yaxes(title_text="D<sub>i</sub>", row=1, col=1).update_yaxes(title_text="loss / (n p/3)", row=2, col=1)
     return drawn.update_layout(template=TEMPLATE, height=560)

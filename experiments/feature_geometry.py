@@ -106,7 +106,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
         ),
         Finding(
             "sum of D_i is near m",
-            m,
+            float(m),
             f"{total.min():.2f} to {total.max():.2f}",
             "within 5 %",
             bool(np.all(abs(total / m - 1) <= 0.05)),
