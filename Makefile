@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LATEX := apt install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern
 
-.PHONY: phase figures test test-all lint bench clean
+.PHONY: phase reproduce figures paper paper-results latex test test-all lint bench clean
 
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -15,6 +16,21 @@ phase: $(READY)  ## both published phase diagrams, exactly
 
 figures: phase  ## the README's figures from saved results; needs Chrome or chromium
 	$(BIN)/python -m experiments.readme_figures
+
+reproduce: $(READY)  ## every experiment at full size, and the table of its findings
+	$(BIN)/superpose reproduce --out results/reproduce
+	$(BIN)/python -m experiments.full_table
+
+paper-results: phase reproduce  ## what the paper cites, taken from all full results
+	$(BIN)/python -m paper.collect
+
+paper: latex phase  ## paper/main.pdf from committed results; needs LaTeX, and Chrome or chromium
+	$(BIN)/python -m paper.numbers
+	$(BIN)/superpose figures phase-n2-m1 phase-n3-m2 --format pdf --columns 1 --out paper/figures
+	cd paper && latexmk -pdf -quiet -interaction=nonstopmode -halt-on-error main.tex
+
+latex:
+	@command -v latexmk >/dev/null && command -v pdflatex >/dev/null || { echo "paper: needs LaTeX; on Debian, $(LATEX)"; exit 1; }
 
 test: $(READY)  ## the test suite, in float64 and again in float32
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"

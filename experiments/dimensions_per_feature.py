@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 
 from superpose import features, interference, sweep, toy_model
@@ -96,7 +97,12 @@ def solution(config: Config, point: dict) -> dict:
         "dimensions": interference.dimensions_per_feature(found.W),
         "dimensionality": interference.feature_dimensionality(found.W),
     }
-    return {"W": found.W, "b": found.b * jnp.sqrt(p), "loss": value, "gradient_norm": optax.global_norm(slope)} | size
+    return {
+        "W": found.W,
+        "b": found.b * jnp.sqrt(p),
+        "loss": value,
+        "gradient_norm": jnp.linalg.norm(ravel_pytree(slope)[0]),
+    } | size
 
 
 def best(dataset: xr.Dataset) -> xr.Dataset:

@@ -33,7 +33,7 @@ class Config(dimensions_per_feature.Config):
     densest: float = 1.5
     sparsest: float = 8.0
     points: int = 16
-    restarts: int = 2
+    restarts: int = 1
 
 
 QUICK = Config(n=60, m=6, sparsest=6.0, points=6, restarts=1, steps=600)

@@ -115,6 +115,6 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         drawn.add_trace(go.Scatter(x=dataset["sparser"].values, y=curve, name=f"from the {name}", **look))
     at = crossing(dataset)
     if not np.isnan(at):
-        drawn.add_vline(x=at, line={"dash": "dot"}, annotation_text=f"crossing at {at:.2f}")
-    drawn.update_xaxes(type="log", title_text="times sparser than the other four")
+        drawn.add_vline(x=at, line={"dash": "dot"})
+    drawn.update_xaxes(type="log", title_text=f"times sparser than the other four; dotted: the crossing, {at:.2f}")
     return drawn.update_yaxes(title_text="loss / Σ p<sub>i</sub>/3").update_layout(template=TEMPLATE)

@@ -33,7 +33,7 @@ from superpose.cosine_series import (
     quotient,
     series_terms,
 )
-from superpose.ladder import ladder, scaled
+from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.models_last import models_last
 from superpose.sets import Sets, combine, product
@@ -189,8 +189,9 @@ def _pass(sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interva
     active = scaled(p[None, None], jnp.moveaxis(psi, 1, 0))
     explicit = ((1 - p[None]) ** (1 + LARGE), *product(idle, active))
     _, one, rest = combine(explicit, bulk.split)
+    one, rest = kept((one, rest))
     own = [values[:, :1] for values in (psi, dpsi, ddpsi)]
-    terms = series_terms(sets, b, span, k, (one, rest), own)
+    terms = kept(series_terms(sets, b, span, k, (one, rest), own))
     w = k[:, None, None] * theta[None]
     of_square, of_cross = scaled(1 / w, terms.square_factor), scaled(1 / w, terms.cross_factor)
     few, q = _odds(p[None], len(gram))

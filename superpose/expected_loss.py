@@ -153,11 +153,15 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
     """Losses, and the slopes of each in g_ij and b_i, in one pass."""
     if any(x.perturbed for x in law_values):
         raise ValueError("distribution: relu_output has no derivative in it; use stop_gradient or finite differences")
-    params, distribution = (
-        Params(W=W.value, b=b.value),
-        jax.tree.unflatten(law_tree, [x.value for x in law_values]),
-    )
-    gram, b = params.W.T @ params.W, params.b
+    loss, by_gram, by_bias = _value_and_slopes(W.value, b.value, [x.value for x in law_values], law_tree, nodes)
+    return loss, (W.value, by_gram, by_bias)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _value_and_slopes(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, Array, Array]:
+    """In a `jit` of its own, so that it is traced once for all its uses with one shape."""
+    params, distribution = Params(W=W, b=b), jax.tree.unflatten(law_tree, law_values)
+    gram = W.T @ W
     exact, sets = _exact(params, distribution)
     if exact is None:
         law = features.magnitude(distribution)
@@ -169,7 +173,7 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
         series, by_gram, by_bias = jnp.zeros_like(b), jnp.zeros_like(gram), jnp.zeros_like(b)
     closed, pullback = jax.vjp(exact, gram, b)
     closed_by_gram, closed_by_bias = pullback(jnp.ones_like(closed))  # an output depends on its own row and bias alone
-    return closed + series, (params.W, by_gram + closed_by_gram, by_bias + closed_by_bias)
+    return closed + series, by_gram + closed_by_gram, by_bias + closed_by_bias
 
 
 def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001

@@ -148,8 +148,8 @@ def _average(f: Callable[[Array], Array], law: Magnitude, inside: list[Rows], g:
     rest, last = g[:-1], _along(g[-1], c)
     corners = [sum(ends) for ends in cartesian(*[(low * x, high * x) for x in inside + rest])]
     safe = jnp.where(last == 0, 1, last)
-    knots = [jnp.where(last == 0, low, jnp.clip(-(c + _along(x, c)) / safe, low, high)) for x in corners]
-    ends = jnp.sort(jnp.stack([jnp.full_like(c, low), *knots, jnp.full_like(c, high)]), axis=0)
+    knots = _sorted([jnp.where(last == 0, low, jnp.clip(-(c + _along(x, c)) / safe, low, high)) for x in corners])
+    ends = jnp.stack([jnp.full_like(c, low), *knots, jnp.full_like(c, high)])
     ends = jax.lax.stop_gradient(ends)  # the integrand and its slope are continuous across a knot
     middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
     points, weights = np.polynomial.legendre.leggauss(2 + (len(rest) + 1) // 2)
@@ -159,6 +159,16 @@ def _average(f: Callable[[Array], Array], law: Magnitude, inside: list[Rows], g:
         value = _average(f, law, inside, rest, c[None] + last[None] * u)
         total = total + float(weight) * (value * half).sum(0)
     return total / (high - low)
+
+
+def _sorted(values: list[Array]) -> list[Array]:
+    """Ascending, element by element, by odd and even exchanges: `jnp.sort` does not vectorise over the other axes."""
+    values = list(values)
+    for turn in range(len(values)):
+        for k in range(turn % 2, len(values) - 1, 2):
+            a, b = values[k], values[k + 1]
+            values[k], values[k + 1] = jnp.minimum(a, b), jnp.maximum(a, b)
+    return values
 
 
 def states(sets: Sets) -> np.ndarray | None:

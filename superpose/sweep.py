@@ -196,8 +196,14 @@ def _manifest(function: Callable, points: Any, settings: Any) -> dict[str, Any]:
         "device": jax.local_devices()[0].device_kind,
         "settings": json.loads(results.settings_text(settings)),
         "points": _digest(devices.named(points)),
-        "program": _digest({program: np.zeros(0)} | {f"constant {k}": np.asarray(c) for k, c in enumerate(traced.consts)}),
+        "program": _digest({program: np.zeros(0)} | {f"constant {k}": _bits(c) for k, c in enumerate(traced.consts)}),
     }
+
+
+def _bits(constant: Any) -> np.ndarray:
+    """A constant as an array of numbers, a random key too."""
+    key = jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(constant) if key else constant)
 
 
 def _digest(arrays: Arrays) -> str:

@@ -20,6 +20,7 @@ import pytest
 import xarray as xr
 
 from superpose import chunks, cli, results
+from superpose.commands import run
 from superpose.phase import sampled
 from superpose.settings import Diagram, Processes
 
@@ -47,14 +48,14 @@ def environment(tmp_path_factory):
 def command(monkeypatch, capsys):
     """Run the command in this process, leaving its configuration of JAX out: exit code, standard output and error."""
 
-    def run(*arguments):
-        monkeypatch.setattr(cli, "_prepare", lambda _: None)
+    def called(*arguments):
+        monkeypatch.setattr(run, "prepare", lambda _: None)
         monkeypatch.setattr(sys, "argv", ["superpose", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         return stopped.value.code, *capsys.readouterr()
 
-    return run
+    return called
 
 
 @pytest.fixture(scope="module")

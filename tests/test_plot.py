@@ -111,7 +111,7 @@ def test_phase_diagram_cells():
     symbols = [traces(figure, name)[0].marker.symbol for name in ("ignored", "stored alone", "superposed")]
     assert len(set(symbols)) == 3
     assert {"<b>ignored</b>", "<b>superposed</b>"} <= {note.text for note in figure.layout.annotations}
-    assert "feature 1 of n = 2, m = 1" in figure.layout.legend.title.text
+    assert "feature 2 of n = 2, m = 1" in figure.layout.legend.title.text
     assert "density" in figure.layout.xaxis.title.text
     assert figure.layout.xaxis.range[0] > figure.layout.xaxis.range[1]  # sparser to the right
     assert [figure.layout.xaxis.type, figure.layout.yaxis.type] == ["log", "log"]

@@ -44,6 +44,20 @@ def files(folder):
 # --- what is computed
 
 
+def test_a_random_key_may_be_a_constant_of_the_function(tmp_path):
+    key = jax.random.key(3)
+
+    def draw(point, key=key):
+        return jax.random.normal(jax.random.fold_in(key, point["k"]))
+
+    points = {"k": np.arange(3)}
+    first = keep(tmp_path / "a", function=draw, points=points, width=2)["value"]
+    np.testing.assert_array_equal(first, [jax.random.normal(jax.random.fold_in(key, k)) for k in range(3)])
+    other = partial(draw, key=jax.random.key(4))
+    with pytest.raises(results.ResultError):  # another key is another program
+        keep(tmp_path / "a", function=other, points=points, width=2)
+
+
 def test_grid_and_label_are_inverse():
     axes = {"a": [1.0, 2.0], "b": np.arange(3), "c": [5]}
     points = sweep.grid(axes)

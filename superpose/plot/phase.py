@@ -32,7 +32,7 @@ def phase_diagram(dataset: xr.Dataset, *, feature: int = -1) -> go.Figure:
         dataset: a saved phase diagram. `label` (density, importance, feature), `best` (density, importance);
             per restart `loss`, `gradient_norm`, `converged`, `W` and `b`; if known `published_label`,
             `published_boundary_lower`, `published_boundary_upper`, `exact_boundary` and `exact_order`.
-        feature: whose label to show, in -n .. n-1.
+        feature: whose label to show, in -n .. n-1; titles count from 1.
 
     Raises:
         ValueError: a variable is missing, a label is none of 0, 1, 2, or `feature` is out of range.
@@ -50,8 +50,8 @@ def phase_diagram(dataset: xr.Dataset, *, feature: int = -1) -> go.Figure:
     figure.add_traces(_unconverged(best["converged"].transpose(*CELL).values == 0, p, importance))
     for k in range(3):
         _name(figure, label == k, k, p, importance)
-    _axes(figure, p, importance, f"relative importance of feature {n - 1} (log scale)")
-    title = {"text": f"feature {feature % n} of n = {n}, m = {m}:", "side": "top"}
+    _axes(figure, p, importance, f"relative importance of feature {n} (log scale)")
+    title = {"text": f"feature {feature % n + 1} of n = {n}, m = {m}:", "side": "top"}
     legend = {"title": title, "traceorder": "normal"}
     return figure.update_layout(template=TEMPLATE, legend=legend, hoverdistance=6)
 

@@ -3,6 +3,8 @@
 Colours are Okabe and Ito's, told apart by colour-blind readers; the sequential scale, cividis, grows in
 lightness as well. Text is Unicode (p, WᵀW, D*), never LaTeX, which would need MathJax from the network.
 
+Font sizes hold for a figure as wide as `WIDTH` says and printed as wide as its column: 13 pixels come out as 7.5 points.
+
 Reference: Okabe and Ito 2008, "Color Universal Design".
 """
 
@@ -13,6 +15,10 @@ BLUE, SKY, VERMILION, ORANGE = "#0072B2", "#56B4E9", "#D55E00", "#F0B54A"
 GREEN, PURPLE = "#009E73", "#CC79A7"
 SEQUENTIAL = "Cividis"
 DIVERGING = [[0, BLUE], [0.25, "#8DBBDB"], [0.5, "#FFFFFF"], [0.75, "#F0B48C"], [1, VERMILION]]
+WIDTH = {1: 420, 2: 860}
+"""Pixels across a figure for one column of a journal (86 mm) and for both (178 mm)."""
+OWN, LOWEST = (700, 450), {1: 400, 2: 300}
+"""Width and height of a figure that states none, and the least height of a figure made to fit."""
 SQUARE = {"width": 540, "height": 450}  # a figure of equal axes would leave a wide page empty
 COLOUR_BAR = {"thickness": 14, "outlinewidth": 0, "ticks": "outside", "title": {"font": {"size": 14}}}
 
@@ -54,3 +60,16 @@ TEMPLATE = go.layout.Template(
         "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"size": 12, "color": BLACK}},
     }
 )
+
+
+def sized(figure: go.Figure, columns: int) -> go.Figure:
+    """The figure as wide as so many columns (1 or 2), its proportions kept, unless it became too low to read.
+
+    Raises:
+        ValueError: another number of columns.
+    """
+    if columns not in WIDTH:
+        raise ValueError(f"columns = {columns}: needs 1 or 2")
+    own = figure.layout.width or OWN[0], figure.layout.height or OWN[1]
+    height = max(LOWEST[columns], round(own[1] * WIDTH[columns] / own[0]))
+    return go.Figure(figure).update_layout(width=WIDTH[columns], height=height)

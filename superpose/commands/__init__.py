@@ -1,0 +1,1 @@
+"""The commands, a file each; none imports JAX before it is run."""

@@ -1,0 +1,120 @@
+"""`superpose phase`: exact phase diagrams, computed, drawn and reported."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from superpose import processes
+from superpose.commands import run
+from superpose.settings import Diagram, Processes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PUBLISHED = ((2, 1), (3, 2))
+"""(n, m) of the two phase diagrams in "Toy Models of Superposition"."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Exact phase diagrams: is a feature ignored, stored on its own, or in superposition?
+
+    Without --n and --m, both published diagrams: n=2, m=1 and n=3, m=2. Writes phase.nc, phase.html and summary.json. Stop
+    it at any time; the same command goes on.
+    """
+
+    diagram: Annotated[Diagram, tyro.conf.arg(name="")] = field(default_factory=Diagram)
+    """settings of the diagram"""
+    out: Path = Path("results/phase")
+    """folder for the results; two diagrams get a folder each in it"""
+    check: int = 0
+    """also train so many cells by sampling, and hold them against their certified minima"""
+    json: bool = False
+    """print the summary as JSON instead of a table"""
+    processes: Annotated[Processes, tyro.conf.arg(name="")] = field(default_factory=Processes)
+    """several processes, on this machine or many, that share the work"""
+
+
+def phase(command: Phase, *, published: bool) -> int:
+    """Compute, check, draw and report, for both `published` sizes or the one of the settings; returns the exit code."""
+    if command.check < 0:
+        raise ValueError(f"check = {command.check}: needs a number of cells, 0 or more")
+    diagrams = [replace(command.diagram, n=n, m=m) for n, m in PUBLISHED] if published else [command.diagram]
+    run.prepare(command.processes)
+    from superpose.results import ResultError
+
+    try:
+        summaries = [_one(d, command, _folder(command.out, d) if published else command.out) for d in diagrams]
+    except ResultError as error:
+        return run.told(error, 1)
+    if processes.is_first():
+        if published:
+            run.write_json(command.out / "summary.json", summaries)
+        if command.json:
+            print(json.dumps(run.no_nan(summaries), indent=2))
+    failed = [cell for s in summaries for cell in s.get("check", []) if cell["below"] > 5]
+    return 1 if failed else 0
+
+
+def _folder(out: Path, diagram: Diagram) -> Path:
+    return out / f"n{diagram.n}-m{diagram.m}"
+
+
+def _one(diagram: Diagram, command: Phase, folder: Path) -> dict[str, Any]:
+    from superpose.commands.phase_report import report
+    from superpose.phase.run import compute, summary
+
+    with _progress(diagram) as advance:
+        dataset = compute(diagram, folder, advance=advance)
+    numbers = summary(dataset) | {"settings": asdict(diagram), "folder": str(folder)}
+    if command.check:
+        from superpose.phase.sampled import check_cells
+
+        numbers["check"] = check_cells(dataset, diagram, command.check, folder / ".check.chunks")
+    if processes.is_first():
+        _publish(numbers, dataset, folder)
+        if not command.json:
+            report(numbers, dataset)
+    return numbers
+
+
+def _publish(numbers: dict[str, Any], dataset: "xr.Dataset", folder: Path) -> None:
+    from superpose.plot import phase_diagram
+    from superpose.results import write_atomically
+
+    figure = phase_diagram(dataset)
+    write_atomically(folder / "phase.html", lambda path: figure.write_html(path, include_plotlyjs=True))
+    run.write_json(folder / "summary.json", numbers)
+
+
+class _progress:
+    """A bar over rows on standard error, drawn only where somebody looks."""
+
+    def __init__(self, diagram: Diagram):
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            *Progress.get_default_columns()[:2],
+            MofNCompleteColumn(),
+            TextColumn("rows"),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self.bar, self.seen = (
+            Progress(*columns, console=console, transient=True),
+            console.is_terminal and processes.is_first(),
+        )
+        self.task = self.bar.add_task(f"n={diagram.n}, m={diagram.m}", total=diagram.densities)
+
+    def __enter__(self) -> Any:
+        if self.seen:
+            self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *_: object) -> None:
+        if self.seen:
+            self.bar.stop()

@@ -1,0 +1,140 @@
+"""Experiments run by name: each computed once for its settings, saved with its provenance, and scored from what is saved.
+
+An experiment is a module of the package `experiments` with `NAME`, `TITLE`, `PAPER`, `Config`, `QUICK`, `compute`, `findings`
+and `figure`. Its results of one configuration are in `<out>/<name>/<full or quick>-<digest of the settings>/`, so that no other
+configuration overwrites them.
+"""
+
+import difflib
+import hashlib
+import importlib
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import xarray as xr
+
+from superpose import chunks, results
+from superpose.findings import Finding
+
+PACKAGE = "experiments"
+"""Where experiments are found; its `EXPERIMENTS` lists the modules."""
+RESULT = "result.nc"
+"""The file of a finished experiment."""
+
+
+def experiments() -> dict[str, Any]:
+    """Every experiment's module by its name, in the paper's order; one that cannot be imported is its error instead.
+
+    Raises:
+        ResultError: there is no package `experiments`.
+    """
+    try:
+        modules = importlib.import_module(PACKAGE).EXPERIMENTS
+    except (ImportError, AttributeError):
+        advice = "install superpose with `pip install .` in its checkout, or run from there with `pip install -e .`"
+        raise results.ResultError(f"package {PACKAGE}: not found, or not that of superpose; {advice}") from None
+    return dict(map(_imported, modules))
+
+
+def _imported(module: str) -> tuple[str, Any]:
+    try:
+        found = importlib.import_module(f"{PACKAGE}.{module}")
+        return found.NAME, found
+    except Exception as error:  # whatever is wrong with one, the others run
+        return module.replace("_", "-"), error
+
+
+def chosen(names: Iterable[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the known that are named, or all where none is.
+
+    Raises:
+        ValueError: a name that is not known; the message offers the nearest.
+    """
+    names = tuple(names) or tuple(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            needs = f"the name of an experiment; perhaps {near[0]}" if near else f"one of {', '.join(known)}"
+            raise ValueError(f"name = {name}: needs {needs}")
+    return {name: known[name] for name in names}
+
+
+def configuration(experiment: Any, *, quick: bool) -> Any:
+    """The settings of a quick or a full run."""
+    return experiment.QUICK if quick else experiment.Config()
+
+
+def place(out: Path, experiment: Any, *, quick: bool) -> Path:
+    """The folder of an experiment's results of one configuration."""
+    text = results.settings_text(configuration(experiment, quick=quick))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return out / experiment.NAME / f"{'quick' if quick else 'full'}-{digest}"
+
+
+def saved(out: Path, experiment: Any, *, quick: bool) -> xr.Dataset:
+    """The saved result of one configuration.
+
+    Raises:
+        ResultError: it is missing, damaged, or of other settings; the message names the command that makes it.
+    """
+    command = f"superpose reproduce {experiment.NAME}" + " --quick" * quick
+    path = place(out, experiment, quick=quick) / RESULT
+    if not path.exists():
+        raise results.ResultError(f"{path}: missing; `{command} --out {out}` makes it")
+    try:
+        dataset = results.load(path)
+    except results.ResultError as error:
+        raise results.ResultError(f"{error}; so does `{command} --again --out {out}`") from None
+    if dataset.attrs.get("settings") != results.settings_text(configuration(experiment, quick=quick)):
+        raise results.ResultError(f"{path}: holds a result of other settings; `{command} --again --out {out}` replaces it")
+    return dataset
+
+
+def computed(
+    out: Path,
+    experiment: Any,
+    *,
+    quick: bool,
+    again: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> xr.Dataset:
+    """The result of one configuration: read if it is there, else computed, its finished chunks kept meanwhile.
+
+    Args:
+        out: folder of all results.
+        experiment: its module.
+        quick: `QUICK` instead of the full `Config()`.
+        again: remove a result that is there, and compute it anew.
+        advance: called with the number of points of each chunk that is finished.
+
+    Raises:
+        ResultError: the folder is in use or cannot be written; the saved result is damaged or of other settings.
+    """
+    folder = place(out, experiment, quick=quick)
+    path, unfinished, config = folder / RESULT, folder / ".chunks", configuration(experiment, quick=quick)
+    with chunks.lock(unfinished):
+        if again and path.exists():
+            path.unlink()
+            shutil.rmtree(unfinished / "sweep", ignore_errors=True)
+        if not path.exists():
+            start = perf_counter()
+            dataset = experiment.compute(config, unfinished / "sweep", advance)
+            results.remove_temporaries(path)
+            results.save(path, dataset.assign_attrs(experiment=experiment.NAME), config, seconds=perf_counter() - start)
+        dataset = saved(out, experiment, quick=quick)
+        chunks.clear(unfinished)
+    return dataset
+
+
+def rows(experiment: Any, dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """The findings in a saved result, as plain values that JSON has."""
+    return [{"experiment": experiment.NAME} | _plain(finding) for finding in experiment.findings(dataset)]
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    numbers = {name: value if isinstance(value, str) else float(value) for name, value in asdict(finding).items()}
+    return numbers | {"holds": bool(finding.holds)}
