@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -202,7 +203,7 @@ def _manifest(function: Callable, points: Any, settings: Any) -> dict[str, Any]:
 
 def _bits(constant: Any) -> np.ndarray:
     """A constant as an array of numbers, a random key too."""
-    key = jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key)
+    key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(constant) if key else constant)
 
 
