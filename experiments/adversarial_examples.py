@@ -3,7 +3,7 @@
 The solutions of `dimensions_per_feature` are attacked by projected gradient ascent from the worst attack on the linearised
 model, and so is a model without superposition, on the same inputs: m features with a dimension each, the others answered by their
 mean. "Vulnerability" can be read as the rise of the loss under attack, or as the attacked loss itself; both are relative to that
-model.
+model. The second is mostly the error of the features that neither model stores, attacked or not, and so it hardly changes.
 """
 
 from collections.abc import Callable

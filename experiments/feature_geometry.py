@@ -1,7 +1,7 @@
 """Feature dimensionalities of the solutions of `dimensions_per_feature`, and the shapes that their features form.
 
 A solution is an orthogonal sum (tegum product) of pieces, named by `superpose.geometry`; the features of a shape share one
-`D_i`. Tetrahedra and triangles, of more dimensions a feature than pairs, could only come where `D*` falls from 1 to 1/2.
+`D_i`. Tetrahedra and triangles take more dimensions a feature than pairs, so they are looked for where `D*` falls from 1 to 1/2.
 """
 
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             "each level is a shape that occurs",
             ", ".join(LEVELS),
             counts,
-            "each at least once; a sum of pairs beats the first two at uniform density",
+            "each at least once",
             all(named.values()),
         ),
         Finding(
