@@ -22,7 +22,19 @@ SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
 SIGNS = {
     **{"≤": "\\le", "≥": "\\ge", "×": "\\times", "−": "-", "±": "\\pm", "→": "\\to", "≈": "\\approx", "·": "\\cdot"},
     **{"√": "\\sqrt{}", "∞": "\\infty", "°": "^\\circ", "²": "^2", "³": "^3", "ᵀ": "^{\\top}", "½": "\\tfrac12"},
-    **{"Σ": "\\Sigma", "Δ": "\\Delta", "<": "<", ">": ">", "|": "|", "ᵢ": "_i", "λ": "\\lambda", "∝": "\\propto"},
+    **{
+        "‖": "\\|",
+        "μ": "\\mu",
+        "ε": "\\varepsilon",
+        "Σ": "\\Sigma",
+        "Δ": "\\Delta",
+        "<": "<",
+        ">": ">",
+        "|": "|",
+        "ᵢ": "_i",
+        "λ": "\\lambda",
+        "∝": "\\propto",
+    },
 }
 """Characters that LaTeX writes in mathematics."""
 NAMES = {"phase-n2-m1": "Two", "phase-n3-m2": "Three"}
