@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from superpose import features, toy_model
+from superpose.one_by_one import eigh
 
 Model = Callable[[Any, Array], Array]
 Importance = Float[Array, " n"] | Float[Array, ""] | float
@@ -64,7 +65,7 @@ def linearised_attack(
     """
     root = jnp.sqrt(jnp.broadcast_to(jnp.asarray(importance, x.dtype), x.shape))
     jacobian = root[:, None] * jax.jacfwd(lambda z: model(params, z))(x)
-    values, vectors = jnp.linalg.eigh(jacobian.T @ jacobian)
+    values, vectors = eigh(jacobian.T @ jacobian)
     pull = -vectors.T @ (jacobian.T @ (root * (target(x) - model(params, x))))
     top, tiny = values[-1], jnp.finfo(x.dtype).tiny
     high = jnp.linalg.norm(pull) / jnp.maximum(size, tiny)  # there the length is at most `size`

@@ -6,6 +6,7 @@ at every step of a loop. The bits of a chunk depend on its width, on the kind of
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -19,15 +20,30 @@ import numpy as np
 PARTS = 64
 """A width that is not asked for leaves at least about so many chunks: to share out, and to lose little when stopped."""
 
+BATCHED = r"@lapack_\w+\(.*: \(tensor<(?:\d+x){3,}"
+"""A CPU's factorisation of more than one matrix in a lowered program."""
+
 Arrays = dict[str, np.ndarray]
 
 
+class Program(NamedTuple):
+    """`run` takes the points of a chunk and `memory` bytes; `alone`: nothing may run beside it, see `superpose.one_by_one`."""
+
+    run: Callable[[Any], Any]
+    memory: int
+    alone: bool
+
+
 class Plan(NamedTuple):
-    """A program compiled for each device that has work: `width` points at a time, which take `memory` bytes."""
+    """A program compiled for each device that has work: `width` points at a time, which take `memory` bytes.
+
+    Each device works on `at_once` chunks at a time.
+    """
 
     programs: Mapping[jax.Device, Callable[[Any], Any]]
     width: int
     memory: int
+    at_once: int
 
 
 def plan(function: Callable, points: Any, *, width: int | None, memory: int) -> Plan:
@@ -44,27 +60,27 @@ def plan(function: Callable, points: Any, *, width: int | None, memory: int) -> 
         width, program = _widest(partial(build, first), points, memory)
     else:
         program = build(first, width)
-    busy = others[: -(-count(points) // width) - 1]
+    busy = [] if program.alone else others[: -(-count(points) // width) - 1]
     with ThreadPoolExecutor() as pool:
-        programs = dict(zip(busy, pool.map(partial(build, width=width), busy), strict=True))
-    return Plan({first: program} | programs, width, _bytes(program))
+        programs = [program, *pool.map(partial(build, width=width), busy)]
+    runs = {device: one.run for device, one in zip([first, *busy], programs, strict=True)}
+    return Plan(runs, width, program.memory, 1 if program.alone else _at_once())
 
 
-def _widest(build: Callable[[int], Any], points: Any, memory: int) -> tuple[int, Any]:
+def _widest(build: Callable[[int], Program], points: Any, memory: int) -> tuple[int, Program]:
     best = build(1)
-    need = _bytes(best)
-    if need > memory:
-        raise ValueError(f"memory = {memory}: needs at least {need} bytes, what one point takes")
-    width = min(memory // max(need, 1), -(-count(points) // PARTS))
+    if best.memory > memory:
+        raise ValueError(f"memory = {memory}: needs at least {best.memory} bytes, what one point takes")
+    width = min(memory // max(best.memory, 1), -(-count(points) // PARTS))
     while width > 1:
         wider = build(width)
-        if (need := _bytes(wider)) <= memory:
+        if wider.memory <= memory:
             return width, wider
-        width = min(width - 1, width * memory // need)
+        width = min(width - 1, width * memory // wider.memory)
     return 1, best
 
 
-def _compile(function: Callable, points: Any, device: jax.Device, width: int) -> Any:
+def _compile(function: Callable, points: Any, device: jax.Device, width: int) -> Program:
     def alone(point: Any) -> Any:
         value = function(jax.tree.map(lambda x: x[0], point))
         return jax.tree.map(lambda x: jnp.asarray(x)[None], value)
@@ -72,12 +88,11 @@ def _compile(function: Callable, points: Any, device: jax.Device, width: int) ->
     def shape(x: np.ndarray) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype, sharding=jax.sharding.SingleDeviceSharding(device))
 
-    return jax.jit(alone if width == 1 else jax.vmap(function)).lower(jax.tree.map(shape, points)).compile()
-
-
-def _bytes(program: Any) -> int:
-    need = program.memory_analysis()
-    return need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
+    lowered = jax.jit(alone if width == 1 else jax.vmap(function)).lower(jax.tree.map(shape, points))
+    run = lowered.compile()
+    need = run.memory_analysis()
+    taken = need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
+    return Program(run, taken, re.search(BATCHED, lowered.as_text()) is not None)
 
 
 def compute(plan: Plan, points: Any, indices: Sequence[int], keep: Callable[[int, Arrays], None]) -> Iterator[int]:
@@ -86,7 +101,7 @@ def compute(plan: Plan, points: Any, indices: Sequence[int], keep: Callable[[int
     Chunk k holds the points from `k width` on; the last is filled up with its last point, and what that gives is dropped.
     """
     free: SimpleQueue[jax.Device] = SimpleQueue()
-    for device in [*plan.programs] * _at_once():
+    for device in [*plan.programs] * plan.at_once:
         free.put(device)
 
     def work(index: int) -> int:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from superpose import one_by_one
+
 
 def gram(W: Float[Array, "m n"]) -> Float[Array, "n n"]:
     """Gram matrix `G = W^T W` of the columns of `W`: shape `(n, n)`, positive semidefinite."""
@@ -91,8 +93,8 @@ def capacity_bound(W: Float[Array, "m n"]) -> Int[Array, ""]:
 
     Reference: Scherlis et al. 2022, section 2; Elhage et al. 2022, who observe it.
     """
-    R = jnp.linalg.qr(W.T, mode="r")  # has the singular values of W, and jax's SVD of W itself would need (n, n)
-    return jnp.linalg.matrix_rank(R, rtol=max(W.shape) * float(jnp.finfo(W.dtype).eps))
+    values = one_by_one.singular_values(one_by_one.triangle(W.T))  # jax's SVD of W itself would need (n, n)
+    return jnp.sum(values > max(W.shape) * jnp.finfo(W.dtype).eps * values[0])
 
 
 def _directions(W: Float[Array, "m n"]) -> Float[Array, "m n"]:
@@ -105,7 +107,7 @@ def _directions(W: Float[Array, "m n"]) -> Float[Array, "m n"]:
 @jax.custom_jvp
 def _projected_energy(W: Float[Array, "m n"], v: Float[Array, "m k"]) -> Float[Array, " k"]:
     """`v_i^T W W^T v_i = |R v_i|^2` for each column of v; a rule, as QR has no derivative at low rank."""
-    R = jnp.linalg.qr(W.T, mode="r")
+    R = one_by_one.triangle(W.T)
     return jnp.sum(jnp.matmul(R, v, precision="highest") ** 2, axis=0)
 
 

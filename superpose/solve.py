@@ -17,6 +17,8 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
+from superpose.one_by_one import eigh
+
 SUFFICIENT = 1e-4
 """Armijo's constant: the share of the decrease predicted by the slope that a step must bring."""
 NEAREST = 1e-3
@@ -223,7 +225,7 @@ def _newton(value_and_grad: Callable, theta: Float[Array, " d"], data: Any, *, s
         weights = jnp.where(flat, 0, 1 / jnp.where(flat, 1, size))
         direction = -s.length * (s.vectors * weights[None, :]) @ (s.vectors.T @ s.gradient)
         hessian, (value, gradient) = jax.jacfwd(slopes, has_aux=True)(s.theta + direction)
-        eigenvalues, vectors = jnp.linalg.eigh((hessian + hessian.T) / 2)
+        eigenvalues, vectors = eigh((hessian + hessian.T) / 2)
         new = _Point(s.theta + direction, value, gradient, eigenvalues, vectors, jnp.ones_like(s.length))
         taken = _acceptable(s.value, s.gradient, value, gradient, direction @ s.gradient)
         return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, s._replace(length=s.length / 4)), None

@@ -91,7 +91,7 @@ def test_dimensionalities_add_up_to_at_most_the_rank(seed, shape):
     m, n, rank = shape
     W = low_rank(seed, m, n, rank)
     D = feature_dimensionality(W)
-    assert capacity_bound(W) == rank
+    assert capacity_bound(W) == capacity_bound(1e-9 * W) == capacity_bound(1e9 * W) == rank
     # Equality at rank 1 and where W happens to be a sum of tight frames; each D errs by tens of roundings.
     assert jnp.sum(D) <= rank * (1 + RTOL)
     assert np.all((D >= 0) & (D <= 1 + RTOL))

@@ -21,7 +21,8 @@ ALLOWED = {
     "toy_model": set(),
     "hidden_layer": {"toy_model"},
     "frames": set(),
-    "interference": set(),
+    "one_by_one": set(),
+    "interference": {"one_by_one"},
     "expected_loss": {"compressed_series", "cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
     # the geometry of a solution
     "shapes": {"frames"},
@@ -41,9 +42,9 @@ ALLOWED = {
     },
     # train | solve
     "train": {"features"},
-    "solve": set(),
+    "solve": {"one_by_one"},
     # what hurts a model
-    "adversarial": {"features", "toy_model"},
+    "adversarial": {"features", "one_by_one", "toy_model"},
     # training in time, and what the loss is made of
     "dynamics": {"features", "interference", "train"},
     "activity": {"features", "few_active", "sets", "toy_model"},
