@@ -1,5 +1,6 @@
 """The command: what may be given to it, and how it ends; heavy imports wait until a command needs them."""
 
+import gc
 import sys
 
 import tyro
@@ -8,11 +9,14 @@ from superpose import processes
 from superpose.commands import figures, phase, reproduce
 from superpose.commands.run import told
 
+RARELY = (100_000, 20, 100)
+"""Thresholds of Python's garbage collector: by default a third of the time in which JAX traces goes into looking at its objects."""
 STOPPED = "stopped; finished chunks are kept, the same command goes on"
 
 
 def main() -> None:
     """Run the command; one line and exit code 2 for a wrong argument, 1 for anything else that a user can cause."""
+    gc.set_threshold(*RARELY)
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             {"phase": phase.Phase, "reproduce": reproduce.Reproduce, "figures": figures.Figures},

@@ -28,6 +28,7 @@ from superpose.cosine_series import (
     Square,
     Squares,
     Terms,
+    chances,
     lifted,
     node_numbers,
     quotient,
@@ -226,12 +227,12 @@ def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interva
     """What each node adds to each output, `(nodes, n)`; and `sum_r |A_ri M_ri|` over the last quarter of terms, `(n,)`."""
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
-        (g, offset), (span, *chances) = varied, fixed
-        done = _pass(lifted(sets, *chances), law, g, offset, span, node_numbers(nodes, b))
+        (g, offset), (span, *rest) = varied, fixed
+        done = _pass(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b))
         last = slice(3 * TERMS // 4, None)
         return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
 
-    return models_last(core, most=1)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+    return models_last(core, most=1)((gram.T, b), (span, *chances(sets)))
 
 
 def value_and_slopes(
@@ -240,13 +241,13 @@ def value_and_slopes(
     """As `cosine_series.value_and_slopes`."""
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
-        (g, offset), (span, *chances) = varied, fixed
-        chosen = lifted(sets, *chances)
+        (g, offset), (span, *rest) = varied, fixed
+        chosen = lifted(sets, *rest)
         done = _pass(chosen, law, g, offset, span, node_numbers(nodes, b))
         slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
         return done.terms.value.sum(0), _with_large(chosen, done, slopes), done.terms.bias.sum(0)
 
-    value, slopes, bias = models_last(core, most=1)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+    value, slopes, bias = models_last(core, most=1)((gram.T, b), (span, *chances(sets)))
     return value, slopes.T, bias
 
 

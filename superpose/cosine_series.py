@@ -27,7 +27,7 @@ from superpose.few_active import set_moments
 from superpose.ladder import ladder, powers, scaled
 from superpose.magnitudes import Magnitude, times_i_power
 from superpose.models_last import models_last
-from superpose.sets import Sets, active_part, active_slope, product
+from superpose.sets import Pairs, Sets, active_part, active_slope, pair_sums, product
 
 Rows = Float[Array, " n"]
 Square = Float[Array, "n n"]
@@ -114,20 +114,28 @@ def parabola(span: Interval) -> tuple[Rows, Rows, Rows, Rows]:
     return *square, kink / (2 * length), kink * (c**2 / (2 * length) - length / 6)
 
 
-def lifted(sets: Sets, density: Array, idle: Array, others_idle: Array) -> Sets:
+def chances(sets: Sets) -> tuple:
+    """What may differ between models in `sets`; `lifted` puts it back with models last."""
+    return sets.density, sets.idle, sets.others_idle, sets.pairs
+
+
+def lifted(sets: Sets, density: Array, idle: Array, others_idle: Array, pairs: Pairs | None) -> Sets:
     """The sets with `(S, M)` arrays made to go along (input or set, output, model)."""
-    return sets._replace(density=density[:, None], idle=idle[:, None], others_idle=others_idle[:, None])
+    pairs = pairs and Pairs(spread=pairs.spread[:, None], scale=pairs.scale[None])
+    return sets._replace(density=density[:, None], idle=idle[:, None], others_idle=others_idle[:, None], pairs=pairs)
 
 
 def _first_pass(sets: Sets, law: Magnitude, gram: Squares, theta: RowsOfAll, k: Array) -> tuple:
-    """Per node and output: terms with one and with more active sets; and psi, psi', psi'' of the own set."""
+    """Per node and output: terms with one and with more active sets, and `pair_sums`; and psi, psi', psi'' of the own set."""
     padded = jnp.concatenate([gram, jnp.zeros_like(gram[:1])])
     own = padded[sets.members.T, np.arange(len(theta))] * theta[None]
     every, mine = ladder(law, theta[None] * gram, 0), ladder(law, own, 2)
 
     def step(states: tuple, k: Array) -> tuple[tuple, tuple]:
         (first, (psi,)), (second, values) = every.step(states[0], k), mine.step(states[1], k)
-        return (first, second), (product(sets.idle, active_part(sets, psi)), values)
+        active = active_part(sets, psi)
+        paired = () if sets.pairs is None else pair_sums(sets.pairs, active)
+        return (first, second), ((*product(sets.idle, active), *paired), values)
 
     return jax.lax.scan(step, (every.start, mine.start), k)[1]
 
@@ -170,13 +178,14 @@ class Terms(NamedTuple):
     cross_factor: Array
     more: Array
     own_slopes: list[Array]
+    pairs: tuple[Array, ...]
 
 
 def series_terms(sets: Sets, b: RowsOfAll, span: Interval, k: Array, products: tuple, psi: list[Array]) -> Terms:
     """The series' terms at nodes `k`, from per-node `products`, the terms with one and with more active sets, and own psi's."""
     length = span.c - span.a
     theta = jnp.pi / length
-    one, rest = products
+    one, rest, *paired = products
     turn, edge = (_powers(theta * x, k) for x in (b - span.a, -span.a))
     w = k[:, None, None] * theta[None]
     height = (span.kink / length)[None]
@@ -189,14 +198,23 @@ def series_terms(sets: Sets, b: RowsOfAll, span: Interval, k: Array, products: t
     every = jax.lax.complex(without.real + others, without.imag)
     kept, left = (rest, without) if sets.removed else (more, every)
     square, cross = scaled(of_square, turn), scaled(-2 * of_cross, turn)
+    pairs, correction = (), 0
+    if sets.pairs is not None:
+        spread, scale = sets.pairs.spread[None, :, 0], sets.pairs.scale[None]
+        kept, left = kept - paired[1], left - scaled(scale * spread, paired[0] - scaled(spread, own.active))
+        bend, mate = scaled(w * scale, square), scaled(w * scale * spread, cross * own.chi)
+        pairs = (bend, bend * paired[0] + mate)  # in the second pass `mate` comes with every feature, the own one too
+        correction = (scaled(spread * sets.density[None, :, 0], mate) * psi[1][:, 0]).real
     summand, chain = square * kept + cross * own.chi * left, cross * left
+    first, *others_slopes = [(chain * slope).real * w for slope in own.slopes]
     return Terms(
         value=summand.real,
         bias=-summand.imag * w,
         square_factor=scaled(w, square),
         cross_factor=scaled(w, cross * own.chi * every),
         more=more,
-        own_slopes=[(chain * slope).real * w for slope in own.slopes],
+        own_slopes=[first + correction, *others_slopes],
+        pairs=pairs,
     )
 
 
@@ -220,10 +238,10 @@ def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interva
     """What each node adds to each output's `E r^2 - 2 E[x_i r]`."""
 
     def core(varied: tuple, fixed: tuple) -> Array:
-        (g, offset), (span, *chances) = varied, fixed
-        return _terms(lifted(sets, *chances), law, g, offset, span, node_numbers(nodes, b)).value
+        (g, offset), (span, *rest) = varied, fixed
+        return _terms(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b)).value
 
-    return models_last(core)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+    return models_last(core)((gram.T, b), (span, *chances(sets)))
 
 
 def value_and_slopes(
@@ -232,10 +250,10 @@ def value_and_slopes(
     """The series' share of each output's loss, `(n,)`; its slopes in g_ij, `(i, j)`; and in b_i, `(n,)`."""
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
-        (g, offset), (span, *chances) = varied, fixed
-        return _both_passes(lifted(sets, *chances), law, g, offset, span, node_numbers(nodes, b))
+        (g, offset), (span, *rest) = varied, fixed
+        return _both_passes(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b))
 
-    value, slopes, bias = models_last(core)((gram.T, b), (span, sets.density, sets.idle, sets.others_idle))
+    value, slopes, bias = models_last(core)((gram.T, b), (span, *chances(sets)))
     return value, slopes.T, bias
 
 
@@ -253,19 +271,22 @@ def _both_passes(
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, None]:
         state, slopes = carry
-        k, square, cross, more = xs
+        k, square, cross, more, *paired = xs
         state, (psi, dpsi) = rung.step(state, k)
         active = active_part(sets, psi)
         total = jax.lax.complex(sets.idle + active.real, active.imag)
         factor = square[None] * (more[None] - scaled(sets.others_idle, active)) + scaled(elsewhere, cross[None])
         factor = quotient(factor, total)
+        if sets.pairs is not None:
+            spread, (bend, pull) = sets.pairs.spread, paired
+            factor = factor - scaled(spread, pull[None] - bend[None] * scaled(spread, active))
         if not sets.removed:
             factor = factor + scaled(sets.others_idle, square[None])
         factor = factor if sets.alone else factor[sets.number]
         return (state, slopes + (factor * active_slope(sets, psi, dpsi)).real), None
 
     start = (rung.start, jnp.zeros_like(gram))
-    (_, slopes), _ = jax.lax.scan(step, start, (k, terms.square_factor, terms.cross_factor, terms.more))
+    (_, slopes), _ = jax.lax.scan(step, start, (k, terms.square_factor, terms.cross_factor, terms.more, *terms.pairs))
     slopes = jnp.concatenate([slopes, jnp.zeros_like(slopes[:1])])
     own = jnp.stack([x.sum(0) for x in terms.own_slopes])
     slopes = slopes.at[sets.members.T, np.arange(len(b))].add(own)[:-1]

@@ -90,7 +90,7 @@ def _compile(function: Callable, points: Any, device: jax.Device, width: int) ->
 
     lowered = jax.jit(alone if width == 1 else jax.vmap(function)).lower(jax.tree.map(shape, points))
     run = lowered.compile()
-    need = run.memory_analysis()
+    need: Any = run.memory_analysis()
     taken = need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
     return Program(run, taken, re.search(BATCHED, lowered.as_text()) is not None)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from superpose import compressed_series, cosine_series, features, few_active
+from superpose import box_averages, compressed_series, cosine_series, features, few_active
 from superpose.sets import Sets, sets_of
 from superpose.toy_model import Params
 
@@ -23,6 +23,9 @@ Importance = Float[Array, " n"] | Float[Array, ""] | float
 
 FEWEST = 8
 """Nodes below which a series says nothing."""
+FINE = 128
+"""Nodes from which pairs of active features are taken in closed form too, where they can be: that costs as much as some 30 nodes,
+and then the least smooth terms, of two features almost orthogonal to an output, decide about the error."""
 
 
 def relu_output(
@@ -31,7 +34,8 @@ def relu_output(
     """Population loss of the ReLU model, exact up to the truncation of a cosine series.
 
     `sum_i I_i [p_i E u^2 - 2 E x_i r(y_i) + E r(y_i)^2]`, `y = W^T W x + b`. Terms with at most one active set are taken in
-    closed form, the rest by `superpose.cosine_series`. Up to three uniform features, or binary ones of at most 1,024 states,
+    closed form (and from 128 nodes on those with two active features, of up to 8 with a constant density of their magnitudes), the
+    rest by `superpose.cosine_series`. Up to three uniform features, or binary ones of at most 1,024 states,
     need no series and have no error. `error_bound` says how large the error is for given parameters.
 
     Differentiable in `params` and `importance`, twice: the gradient comes in the same pass (reverse mode first, then forward
@@ -75,10 +79,10 @@ def error_bound(
         Absolute error, a scalar >= 0; raises as `relu_output`.
     """
     _check(params, nodes)
-    exact, sets = _exact(params, distribution)
-    if exact is not None:
-        return jnp.zeros((), params.b.dtype)
+    exact, sets = _exact(params, distribution, nodes)
     law, gram = features.magnitude(distribution), params.W.T @ params.W
+    if exact is not None or box_averages.complete(sets, law):
+        return jnp.zeros((), params.b.dtype)
     span = cosine_series.interval(sets, law, gram, params.b, nodes=nodes)
     if compressed_series.applies(sets, law):
         terms, beyond = compressed_series.node_values(sets, law, gram, params.b, span, nodes=nodes)
@@ -136,17 +140,19 @@ def _check(params: Params, nodes: int) -> None:
 def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> Float[Array, " n"]:
     """`output_losses`; plain arrays, as what `custom_vjp` passes to `_forward` would not do for fields of `Params`."""
     params, distribution = Params(W=W, b=b), jax.tree.unflatten(law_tree, law_values)
-    exact, sets = _exact(params, distribution)
-    gram = W.T @ W
+    exact, sets = _exact(params, distribution, nodes)
+    gram, law = W.T @ W, features.magnitude(distribution)
     if exact is not None:
         return exact(gram, b)
-    law = features.magnitude(distribution)
+    if box_averages.complete(sets, law):
+        return box_averages.values(sets, law, gram, b)
     span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
     if compressed_series.applies(sets, law):
         series = compressed_series.node_values(sets, law, gram, b, span, nodes=nodes)[0].sum(0)
     else:
         series = cosine_series.node_values(sets, law, gram, b, span, nodes=nodes).sum(0)
-    return _closed_part(sets, law, span, gram, b) + series
+    pairs = 0 if sets.pairs is None else box_averages.values(sets, law, gram, b)
+    return _closed_part(sets, law, span, gram, b) + pairs + series
 
 
 def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, tuple]:
@@ -161,19 +167,20 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
 def _value_and_slopes(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, Array, Array]:
     """In a `jit` of its own, so that it is traced once for all its uses with one shape."""
     params, distribution = Params(W=W, b=b), jax.tree.unflatten(law_tree, law_values)
-    gram = W.T @ W
-    exact, sets = _exact(params, distribution)
-    if exact is None:
-        law = features.magnitude(distribution)
+    gram, law = W.T @ W, features.magnitude(distribution)
+    exact, sets = _exact(params, distribution, nodes)
+    parts = []
+    if sets.pairs is not None or box_averages.complete(sets, law):
+        parts.append(box_averages.value_and_slopes(sets, law, gram, b))
+    if exact is None and not box_averages.complete(sets, law):
         span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
         way = compressed_series if compressed_series.applies(sets, law) else cosine_series
-        series, by_gram, by_bias = way.value_and_slopes(sets, law, gram, b, span, nodes=nodes)
+        parts.append(way.value_and_slopes(sets, law, gram, b, span, nodes=nodes))
         exact = partial(_closed_part, sets, law, span)
-    else:
-        series, by_gram, by_bias = jnp.zeros_like(b), jnp.zeros_like(gram), jnp.zeros_like(b)
-    closed, pullback = jax.vjp(exact, gram, b)
-    closed_by_gram, closed_by_bias = pullback(jnp.ones_like(closed))  # an output depends on its own row and bias alone
-    return closed + series, by_gram + closed_by_gram, by_bias + closed_by_bias
+    if exact is not None:
+        closed, pullback = jax.vjp(exact, gram, b)
+        parts.append((closed, *pullback(jnp.ones_like(closed))))  # an output depends on its own row and bias alone
+    return jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
 
 
 def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001
@@ -185,18 +192,16 @@ def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> 
 _output_losses.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _exact(params: Params, distribution: features.Distribution) -> tuple[Any, Sets]:
-    """The closed form as a function of (gram, b), where there is one for this distribution."""
-    sets, law = (
-        sets_of(distribution, n=params.b.shape[0], dtype=params.b.dtype),
-        features.magnitude(distribution),
-    )
+def _exact(params: Params, distribution: features.Distribution, nodes: int) -> tuple[Any, Sets]:
+    """The closed form as a function of (gram, b), where there is one beside `box_averages`."""
+    law = features.magnitude(distribution)
+    sets = sets_of(distribution, n=params.b.shape[0], dtype=params.b.dtype, pairs=nodes >= FINE)
+    if box_averages.complete(sets, law):
+        return None, sets
     if law.name == "binary" and (patterns := few_active.states(sets)) is not None:
         return partial(few_active.binary, sets, patterns), sets
     if sets.removed and len(sets.idle) == 1:
         return partial(few_active.low_order, sets, law), sets
-    if sets.kind == "independent" and len(sets.idle) <= few_active.MOST_FLAT and law.name in ("uniform", "symmetric"):
-        return partial(few_active.flat, sets, law), sets
     return None, sets
 
 

@@ -5,22 +5,18 @@ converge slowly, so their share of the loss is taken exactly. Also exact: up to 
 features while their states can be listed.
 """
 
-from collections.abc import Callable
 from itertools import product as cartesian
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, product
+from superpose.sets import Pairs, Sets, product
 
 Rows = Float[Array, " n"]
 Square = Float[Array, "n n"]
 
-MOST_FLAT = 3
-"""Features with a flat law are integrated piece by piece up to this number; the pieces double with each."""
 MOST_STATES = 1024
 """Binary features are summed state by state up to this many states."""
 
@@ -61,9 +57,9 @@ def set_moments(sets: Sets, law: Magnitude, gram: Square) -> tuple[Array, Array]
 
 
 def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Float[Array, ""], Rows, Rows, Rows, Rows]:
-    """Polynomial moments over the inputs that `low_order` leaves.
+    """Polynomial moments over the inputs that `low_order` and pairs leave.
 
-    With Y = sum_j g_ij x_j, and everything restricted to more than `sets.removed` active sets:
+    With Y = sum_j g_ij x_j, and everything restricted to more than `sets.removed` active sets, less `sets.pairs`:
 
     Returns:
         the probability; `E (offset_i + Y_i)^2`; the probability that feature i is active; `E x_i (offset_i + Y_i)` and
@@ -82,7 +78,28 @@ def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Flo
     mass, linear, quadratic = _own_moments(sets, law, gram, offset)
     cross = quadratic * others[sets.number] + 2 * linear * outside + mass * outside_square
     tilt = linear * others[sets.number] + mass * outside
-    return probability, square, sets.density * others[sets.number], tilt, cross
+    found = probability, square, sets.density * others[sets.number], tilt, cross
+    if sets.pairs is None:
+        return found
+    paired = _pair_moments(sets.pairs, sets.density, law, gram, offset)
+    return tuple(x - y for x, y in zip(found, paired, strict=True))
+
+
+def _pair_moments(pairs: Pairs, density: Rows, law: Magnitude, gram: Square, offset: Rows) -> tuple:
+    """What `moments` returns, over the pairs j < l alone, each of weight `scale spread_j p_j spread_l p_l`."""
+    mu1, mu2, mu3 = law.moments
+    chance = pairs.spread * density
+    single = pairs.scale * chance * (chance.sum() - chance)  # one of the pair is j
+    probability = single.sum() / 2
+    pulls = gram * chance[None, :]
+    products = pairs.scale * (pulls.sum(1) ** 2 - (pulls**2).sum(1))  # 2 sum over pairs of g_ij g_il
+    square = offset**2 * probability + 2 * mu1 * offset * (gram @ single) + mu2 * (gram**2 @ single) + mu1**2 * products
+    g, own = jnp.diagonal(gram), pairs.scale * chance
+    mates, squares = own * (pulls.sum(1) - chance * g), own * ((gram * pulls).sum(1) - chance * g**2)
+    linear = mu1 * offset + mu2 * g
+    tilt = single * linear + mu1**2 * mates
+    cross = single * (mu1 * offset**2 + 2 * mu2 * offset * g + mu3 * g**2) + 2 * mu1 * linear * mates + mu1 * mu2 * squares
+    return probability, square, single, tilt, cross
 
 
 def _others_active(sets: Sets) -> Array:
@@ -107,68 +124,6 @@ def _own_moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tupl
         square = (mu2 - mu1**2) * (gram**2 * mates).sum(1) + mean**2
         linear, quadratic = linear + mu1 * mean, quadratic + 2 * linear * mean + mu1 * square
     return sets.density * mu1, sets.density * linear, sets.density * quadratic
-
-
-def flat(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
-    """`E (x_i - r(y_i))^2` of up to `MOST_FLAT` independent features with a flat law; exact; shape `(n,)`.
-
-    A sum over which of the other features are active. Given these, the loss is an average over their magnitudes of
-    `relu_error` or `relu_square`, which are cubics between the values where a corner of the active features' box crosses 0.
-    """
-    n = len(b)
-    others = np.array([[j for j in range(n) if j != i] for i in range(n)], int)
-    overlaps, densities = gram[np.arange(n)[:, None], others], sets.density[others]
-    own, p = jnp.diagonal(gram), sets.density
-    total = jnp.zeros_like(b)
-    for pattern in cartesian([False, True], repeat=n - 1):
-        chance = jnp.prod(jnp.where(np.array(pattern)[None, :], densities, 1 - densities), axis=1)
-        g = [overlaps[:, k] for k in range(n - 1) if pattern[k]]
-        on = _average(lambda c: law.relu_error(c, _along(own, c)), law, [own], g, b)
-        if g:
-            off = _average(lambda c: law.relu_square(c, _along(g[0], c)), law, g[:1], g[1:], b)  # noqa: B023
-        else:
-            off = jnp.maximum(b, 0) ** 2
-        total = total + chance * (p * on + (1 - p) * off)
-    return total
-
-
-def _along(x: Array | float, like: Array) -> Array:
-    return jnp.broadcast_to(x, like.shape)
-
-
-def _average(f: Callable[[Array], Array], law: Magnitude, inside: list[Rows], g: list[Rows], c: Array) -> Array:
-    """`E f(c + sum_k g_k u_k)` for flat u_k, one feature after the other, by Gauss's rule on each smooth piece.
-
-    f is a piecewise cubic with knots at minus the corners of the features `inside` it, and averaging over a feature adds one
-    to the degree and that feature to the corners.
-    """
-    if not g:
-        return f(c)
-    low, high = law.support
-    rest, last = g[:-1], _along(g[-1], c)
-    corners = [sum(ends) for ends in cartesian(*[(low * x, high * x) for x in inside + rest])]
-    safe = jnp.where(last == 0, 1, last)
-    knots = _sorted([jnp.where(last == 0, low, jnp.clip(-(c + _along(x, c)) / safe, low, high)) for x in corners])
-    ends = jnp.stack([jnp.full_like(c, low), *knots, jnp.full_like(c, high)])
-    ends = jax.lax.stop_gradient(ends)  # the integrand and its slope are continuous across a knot
-    middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
-    points, weights = np.polynomial.legendre.leggauss(2 + (len(rest) + 1) // 2)
-    total = jnp.zeros_like(c)
-    for point, weight in zip(points, weights, strict=True):
-        u = middle + float(point) * half
-        value = _average(f, law, inside, rest, c[None] + last[None] * u)
-        total = total + float(weight) * (value * half).sum(0)
-    return total / (high - low)
-
-
-def _sorted(values: list[Array]) -> list[Array]:
-    """Ascending, element by element, by odd and even exchanges: `jnp.sort` does not vectorise over the other axes."""
-    values = list(values)
-    for turn in range(len(values)):
-        for k in range(turn % 2, len(values) - 1, 2):
-            a, b = values[k], values[k + 1]
-            values[k], values[k + 1] = jnp.minimum(a, b), jnp.maximum(a, b)
-    return values
 
 
 def states(sets: Sets) -> np.ndarray | None:

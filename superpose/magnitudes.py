@@ -32,6 +32,11 @@ class Magnitude(NamedTuple):
     relu_square: Callable[[Real, Real], Real]
     relu_error: Callable[[Real, Real], Real]
 
+    @property
+    def flat(self) -> bool:
+        """Whether the density of u is constant on its support."""
+        return self.name in ("uniform", "symmetric")
+
 
 def times_i_power(x: Complex[Array, "..."], power: int) -> Complex[Array, "..."]:
     """`i^power x` without a multiplication."""

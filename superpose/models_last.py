@@ -27,6 +27,7 @@ def models_last(core: Callable[..., Any], *, most: int = MOST) -> Callable[..., 
     `varied` and `fixed` are tuples of arrays, the largest of at most `most` numbers at a time, or one model. `f` has a forward
     derivative in `varied`, none in `fixed`, and no reverse one.
     """
+    core = jax.jit(core)
 
     def chunked(varied: tuple, fixed: tuple) -> Any:
         return _in_chunks(core, (varied, fixed), most)

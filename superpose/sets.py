@@ -22,14 +22,31 @@ from jaxtyping import Array, Float
 from superpose import features
 from superpose.ladder import scaled
 
+MOST_PAIRS = 8
+"""Features up to which pairs may be taken out in closed form: there are n^3 / 2 of them over all outputs."""
+LEAST_IDLE = 0.05
+"""In the weights of pairs a feature is idle at least so often, so that they can be a product; see `Pairs`."""
+
+
+class Pairs(NamedTuple):
+    """What is taken out of a product of factors `idle_j + active_j` beyond terms with at most one active feature.
+
+    `scale sum_{j<l} spread_j active_j spread_l active_l`, `spread_j = 1 / idle_j`, `scale = prod_j idle_j`: all terms with
+    exactly two active features while no idle_j is below `LEAST_IDLE`; there, where two features are hardly ever active alone, about
+    these. `spread` (n,), `scale` ().
+    """
+
+    spread: Array
+    scale: Array
+
 
 class Sets(NamedTuple):
     """The sets of n features.
 
     `number` (n,) is each feature's set; `members` (n, L) its set's features, itself first, padded with n. `density` (n,) is
     that of the feature; `idle` (S,) the probability that a set is off, `others_idle` (S,) that all *other* sets are.
-    `removed` is how many active sets an elementary closed form still covers: 1, but 0 for features that come together. `equal`:
-    independent features of one density.
+    `removed` is how many active sets an elementary closed form still covers: 1, but 0 for features that come together; `pairs`
+    what is taken out beside, of few features with a flat law, or None. `equal`: independent features of one density.
     """
 
     kind: str
@@ -39,6 +56,7 @@ class Sets(NamedTuple):
     idle: Array
     others_idle: Array
     removed: int
+    pairs: Pairs | None
     equal: bool
 
     @property
@@ -47,15 +65,19 @@ class Sets(NamedTuple):
         return self.members.shape[1] == 1
 
 
-def sets_of(distribution: features.Distribution, *, n: int, dtype: jnp.dtype) -> Sets:
-    """The sets of a distribution, its densities in `dtype`; independent features are sets of one."""
+def sets_of(distribution: features.Distribution, *, n: int, dtype: jnp.dtype, pairs: bool = False) -> Sets:
+    """The sets of a distribution, its densities in `dtype`; independent features are sets of one, and sets of one independent.
+
+    With `pairs`, those are taken out where they can be: of up to `MOST_PAIRS` independent features with a flat law.
+    """
     p = features.density(distribution, n=n).astype(dtype)
-    coupled = not isinstance(distribution, features.Sparse)
-    number = np.array(distribution.sets if coupled else range(n))
+    grouped = () if isinstance(distribution, features.Sparse) else distribution.sets
+    coupled = len(set(grouped)) < len(grouped)
+    number = np.array(grouped if coupled else range(n))
     lists = [[i] + [j for j in range(n) if number[j] == number[i] and j != i] for i in range(n)] if coupled else None
     members = np.arange(n)[:, None] if lists is None else _padded(lists, n)
-    together = isinstance(distribution, features.Together)
-    if isinstance(distribution, features.Exclusive):
+    together = coupled and isinstance(distribution, features.Together)
+    if coupled and not together:
         idle = jnp.maximum(1 - jax.ops.segment_sum(p, number, number.max() + 1), 0)
     else:
         idle = 1 - p[np.unique(number, return_index=True)[1]]
@@ -67,8 +89,22 @@ def sets_of(distribution: features.Distribution, *, n: int, dtype: jnp.dtype) ->
         idle=idle,
         others_idle=_product_of_others(idle),
         removed=0 if together else 1,
-        equal=not coupled and jnp.ndim(distribution.density) == 0,
+        pairs=_pairs(idle) if pairs and not coupled and features.magnitude(distribution).flat and n <= MOST_PAIRS else None,
+        equal=isinstance(distribution, features.Sparse) and jnp.ndim(distribution.density) == 0,
     )
+
+
+def _pairs(idle: Float[Array, " n"]) -> Pairs:
+    idle = jnp.maximum(idle, LEAST_IDLE)
+    return Pairs(spread=1 / idle, scale=jnp.prod(idle))
+
+
+def pair_sums(pairs: Pairs, active: Array) -> tuple[Array, Array]:
+    """`sum_j spread_j active_j`, and all that is taken out; from active parts of shape `(n, ...)`, shapes `(...)`."""
+    times = scaled if jnp.iscomplexobj(active) else mul
+    spread = times(_lift(pairs.spread, active), active)
+    total = spread.sum(0)
+    return total, times(pairs.scale / 2, total * total - (spread * spread).sum(0))
 
 
 def _padded(lists: list[list[int]], n: int) -> np.ndarray:

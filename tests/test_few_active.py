@@ -2,12 +2,10 @@
 
 import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import EPS, assert_close
-from exact_oracles import corner_sums, uniform_losses
 
 from superpose import features, few_active
 from superpose.sets import sets_of
@@ -27,11 +25,11 @@ KINDS = {
 CASES = [(law, kind) for law in LAWS for kind in KINDS]
 
 
-def setting(law, kind, density=0.3):
+def setting(law, kind, density=0.3, pairs=False):
     rng = np.random.default_rng(11)
     gram, offset = rng.standard_normal((5, 5)), rng.uniform(-1, 1, 5)
     distribution = KINDS[kind](LAWS[law](density))
-    sets = sets_of(distribution, n=5, dtype=jnp.zeros(()).dtype)
+    sets = sets_of(distribution, n=5, dtype=jnp.zeros(()).dtype, pairs=pairs)
     return sets, features.magnitude(distribution), jnp.asarray(gram), jnp.asarray(offset)
 
 
@@ -81,6 +79,15 @@ def test_moments_are_those_of_the_enumeration(law, kind):
         assert_close(value, truth, rtol=128 * EPS)
 
 
+@pytest.mark.parametrize("law", ["uniform", "symmetric"])
+def test_moments_leave_out_pairs_where_these_are_taken_in_closed_form(law):
+    sets, magnitude, gram, offset = setting(law, "independent", pairs=True)
+    found = few_active.moments(sets, magnitude, gram, offset)
+    expected = brute_moments(np.asarray(gram, float), np.asarray(offset, float), magnitude, "independent", 2)
+    for value, truth in zip(found, expected, strict=True):
+        assert_close(value, truth, rtol=512 * EPS)  # a difference of the moments with more than one and with two
+
+
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_set_moments_are_those_of_each_set(law, kind):
     sets, magnitude, gram, _ = setting(law, kind)
@@ -114,54 +121,6 @@ def test_low_order_is_the_share_of_at_most_one_active_set(law, kind):
             expected[i] += chance * np.sum(weight * (x - y) ** 2)
     # The cell with the crossing, and the exponential's last cell: 1e-4 of its squared size.
     assert_close(few_active.low_order(sets, magnitude, gram, b), expected, rtol=1e-3 if law == "exponential" else 1e-6)
-
-
-@pytest.mark.x64
-@pytest.mark.parametrize("n", [1, 2, 3])
-@pytest.mark.parametrize("law", ["uniform", "symmetric"])
-def test_flat_is_the_exact_loss(n, law):
-    """Against corner sums; U[-1, 1] is 2 v - 1: a mixture over the 2^n signs of uniform features."""
-    rng = np.random.default_rng(n)
-    for p, b_scale in itertools.product((0.01, 0.5, 1.0), (0.0, 0.5)):
-        W, b = rng.standard_normal((2, n)), b_scale * rng.uniform(-1, 1, n)
-        if n == 3:
-            W[:, 2] = 0
-        distribution = LAWS[law](p)
-        sets, magnitude = sets_of(distribution, n=n, dtype=jnp.zeros(()).dtype), features.magnitude(distribution)
-        found = few_active.flat(sets, magnitude, jnp.asarray(W.T @ W), jnp.asarray(b))
-        expected = uniform_losses(W, b, np.full(n, p)) if law == "uniform" else symmetric_losses(W.T @ W, b, p)
-        assert_close(found, expected, rtol=1e-13 if law == "uniform" else 1e-9)
-
-
-def symmetric_losses(G, b, p):
-    n, losses = len(b), np.zeros(len(b))
-    for i in range(n):
-        for signs in itertools.product((1.0, -1.0), repeat=n):  # x_i r(y) has the sign of x_i
-            _, second, cross = corner_sums((G[i] * signs).tolist(), float(b[i]), [p] * n, i)
-            losses[i] += float(p / 3 - 2 * signs[i] * cross + second) / 2**n
-    return losses
-
-
-@pytest.mark.x64
-def test_flat_has_the_right_slopes_and_finite_ones_at_its_corners():
-    sets, magnitude = sets_of(features.SparseUniform(0.4), n=3, dtype=jnp.zeros(()).dtype), features.SparseUniform.magnitude
-
-    def total(gram, b):
-        return few_active.flat(sets, magnitude, gram, b).sum()
-
-    slopes = jax.jit(jax.grad(total, argnums=(0, 1)))
-    value = jax.jit(total)
-    rng = np.random.default_rng(5)
-    gram, b, h = jnp.asarray(rng.standard_normal((3, 3))), jnp.asarray(rng.uniform(-0.3, 0.3, 3)), 1e-6
-    by_gram, by_bias = slopes(gram, b)
-    for i, j in itertools.product(range(3), repeat=2):
-        step = jnp.zeros((3, 3)).at[i, j].set(h)
-        np.testing.assert_allclose(by_gram[i, j], (value(gram + step, b) - value(gram - step, b)) / (2 * h), atol=1e-8)
-        if i == j:
-            slope = (value(gram, b + step[i]) - value(gram, b - step[i])) / (2 * h)
-            np.testing.assert_allclose(by_bias[i], slope, atol=1e-8)
-    for corner in (jnp.zeros((3, 3)), jnp.eye(3), -jnp.ones((3, 3))):
-        assert all(np.all(np.isfinite(x)) for x in slopes(corner, jnp.zeros(3)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,6 +15,7 @@ ALLOWED = {
     "sets": {"features", "ladder"},
     "few_active": {"magnitudes", "sets"},
     "models_last": set(),
+    "box_averages": {"magnitudes", "models_last", "sets"},
     "cosine_series": {"few_active", "ladder", "magnitudes", "models_last", "sets"},
     "compressed_series": {"cosine_series", "ladder", "magnitudes", "models_last", "sets"},
     # the model and its exact loss
@@ -23,7 +24,16 @@ ALLOWED = {
     "frames": set(),
     "one_by_one": set(),
     "interference": {"one_by_one"},
-    "expected_loss": {"compressed_series", "cosine_series", "features", "few_active", "ladder", "sets", "toy_model"},
+    "expected_loss": {
+        "box_averages",
+        "compressed_series",
+        "cosine_series",
+        "features",
+        "few_active",
+        "ladder",
+        "sets",
+        "toy_model",
+    },
     # the geometry of a solution
     "shapes": {"frames"},
     "geometry": {"shapes"},
