@@ -93,7 +93,7 @@ def main() -> None:
         rows = compared(losses, step, curve, their_step)
         times = {"ms a step": their_step * 1e3, "compilation, s": their_compilation}
         report[form] = times | {"densities": rows, "median ratio": float(np.median([row["ratio"] for row in rows]))}
-        print(form, json.dumps(report[form], indent=2), flush=True)
+        print(form, json.dumps(report[form], indent=2, default=float), flush=True)
     Path("results").mkdir(exist_ok=True)
     Path("results/dimensions_per_feature.json").write_text(json.dumps(report, indent=2, default=float) + "\n")
 

@@ -45,6 +45,8 @@ LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
 TERMS = 32
 """Chebyshev terms R, even."""
+STRIDE = 8
+"""Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of `TERMS`."""
 FEW = 16
 """Up to so many active features, `n p / (1 - p)`, terms with none and one are taken out before the exponential."""
 
@@ -79,11 +81,20 @@ def _large(gram: Squares) -> tuple[Array, Squares]:
 
 
 def _chebyshev_moments(x: Squares, skipped: int) -> Array:
-    """`sum_j T_r(x_ij)`, r < TERMS, without the `skipped` features of each output, whose x is 0."""
-    before, now, sums = jnp.ones_like(x), x, []
-    for _ in range(TERMS):  # no scan: each sum takes its own registers through the recurrence, and memory is read once
-        sums.append(before.sum(0))
-        before, now = now, 2 * x * now - before
+    """`sum_j T_r(x_ij)`, r < TERMS, without the `skipped` features of each output, whose x is 0.
+
+    From `2 T_a T_b = T_{a+b} + T_{b-a}`: the sums of products of T_0 .. T_7 with T_0, T_8, T_16, .. are one product of matrices.
+    """
+    near = [jnp.ones_like(x), x]
+    for _ in range(2, STRIDE):
+        near.append(2 * x * near[-1] - near[-2])
+    far, step = [near[0]], 2 * near[STRIDE // 2] ** 2 - 1
+    for _ in range(STRIDE, TERMS, STRIDE):
+        far.append(step if len(far) == 1 else 2 * step * far[-1] - far[-2])
+    products = jnp.einsum("bjim,ajim->baim", jnp.stack(far), jnp.stack(near), precision="highest")
+    sums = list(products[0])
+    for k in range(1, TERMS // STRIDE):
+        sums += [products[k, 0], *(2 * products[k, a] - sums[STRIDE * k - a] for a in range(1, STRIDE))]
     at_zero = np.cos(np.arange(TERMS) * np.pi / 2).round()
     return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None, None]
 

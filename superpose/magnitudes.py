@@ -113,12 +113,30 @@ def _mean_square(start: Real, end: Real) -> Real:
     return (start * start + start * end + end * end) / 3
 
 
-def _active_segment(b: Real, g: Real, low: float, high: float) -> tuple[Real, Real]:
-    """The part of `[low, high]` on which `b + g u > 0`; of length 0 if none."""
-    u = _crossing(b, g, low, high)
-    rising = g > 0
-    start, end = jnp.where(rising, u, low), jnp.where(rising, high, u)
-    return jnp.where(g == 0, low, start), jnp.where(g == 0, jnp.where(b > 0, high, low), end)
+@jax.custom_jvp
+def _mean_relu_square(start: Real, end: Real) -> Real:
+    """Mean of `r(y)^2` where y runs evenly from `start` to `end`."""
+    return _mean_relu_square_and_slopes(start, end)[0]
+
+
+@_mean_relu_square.defjvp
+def _mean_relu_square_jvp(primals: tuple[Real, Real], tangents: tuple[Real, Real]) -> tuple[Real, Real]:
+    value, by_start, by_end = _mean_relu_square_and_slopes(*primals)
+    return value, by_start * tangents[0] + by_end * tangents[1]
+
+
+def _mean_relu_square_and_slopes(start: Real, end: Real) -> tuple[Real, Real, Real]:
+    """With both ends positive as for a square; else `h^2 t / 3`, with the higher end h and the share t where y is positive."""
+    low, high = jnp.minimum(start, end), jnp.maximum(start, end)
+    whole, length = low >= 0, high - low
+    h = jnp.maximum(high, 0)
+    share = h / jnp.where(length > 0, length, 1)
+    value = jnp.where(whole, _mean_square(start, end), h * h * share / 3)
+    near, far = h * share * (1 - share / 3), h * share * share / 3  # slopes in the higher and in the lower end
+    rising = end > start
+    by_start = jnp.where(whole, (2 * start + end) / 3, jnp.where(rising, far, near))
+    by_end = jnp.where(whole, (start + 2 * end) / 3, jnp.where(rising, near, far))
+    return value, by_start, by_end
 
 
 def _flat_law(low: float) -> tuple[Callable[[Real, Real], Real], Callable[[Real, Real], Real]]:
@@ -126,16 +144,15 @@ def _flat_law(low: float) -> tuple[Callable[[Real, Real], Real], Callable[[Real,
     width = 1 - low
 
     def relu_square(b: Real, g: Real) -> Real:
-        start, end = _active_segment(b, g, low, 1.0)
-        return (end - start) * _mean_square(b + g * start, b + g * end) / width
+        return _mean_relu_square(b + low * g, b + g)
 
     def relu_error(b: Real, g: Real) -> Real:
-        start, end = _active_segment(b, g, low, 1.0)
-        on = (end - start) * _mean_square(start - b - g * start, end - b - g * end)
-        off = (start - low) * _mean_square(jnp.full_like(start, low), start) + (1 - end) * _mean_square(
-            end, jnp.ones_like(end)
-        )
-        return (on + off) / width
+        start, end = b + low * g, b + g
+        first, last = start > 0, end > 0  # which sign y has before u, where it crosses 0 if it does, and behind
+        u = jnp.where(first != last, -b / jnp.where(first != last, g, 1), low)
+        y = b + g * u
+        before = (u - low) * _mean_square(low - jnp.where(first, start, 0), u - jnp.where(first, y, 0))
+        return (before + (1 - u) * _mean_square(u - jnp.where(last, y, 0), 1 - jnp.where(last, end, 0))) / width
 
     return relu_square, relu_error
 

@@ -76,7 +76,7 @@ def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: A
     first = starts(diagram, row, density)
     shape = first.b.shape[:2]
     flat = toy_model.Params(W=first.W.reshape(-1, *first.W.shape[2:]), b=first.b.reshape(-1, diagram.n) / unit)
-    lanes = 200 if diagram.n == 2 else 50
+    lanes = 130 if diagram.n == 2 else 50  # both divide the starts of a published diagram's row
     found = solve.minimize(loss, flat, jnp.repeat(importances, shape[1]), steps=diagram.steps, newton_steps=1, lanes=lanes)
     found = jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), found)
     solved = toy_model.Params(W=found.params.W, b=found.params.b * unit)
