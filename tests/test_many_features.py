@@ -291,7 +291,7 @@ def in_process(code, timeout=300):
 
 
 def test_peak_memory_does_not_grow_with_the_number_of_features():
-    # The Gram matrix would have 576 MB.
+    gram = 4 * 12_000**2  # bytes
     before, after = in_process("""
         def run(n):
             def read(start, stop):
@@ -310,7 +310,7 @@ def test_peak_memory_does_not_grow_with_the_number_of_features():
         run(12_000)
         print(peak())
     """)
-    assert after - before < 2**23  # what more blocks the memory holds, results, fragments of the allocator
+    assert after - before < gram / 16  # programs for other shapes, results, fragments of the allocator
 
 
 @pytest.mark.slow
