@@ -1,23 +1,30 @@
 """Sampled training of 20 models of n = 200, m = 20, batches of 1,024: a step here against one of PyTorch; needs an idle machine.
 
-`python -m benchmarks.training`. Both sides in turn in one run, float32, Adam, medians; PyTorch in its usual form and in the best
-one found (`benchmarks.torch_models`). `own draws`: each model has its own random numbers; `shared draws`: all see the same inputs,
-drawn once. Memory is the growth of the process's peak while it takes its steps, beyond what it holds before it compiles.
+`python -m benchmarks.training`. Both sides in turn in one run, float32, Adam, medians; ours as sweeps run, a share of the models on
+each core; PyTorch in its usual form and in the best one found (`benchmarks.torch_models`). `own draws`: each model has its own
+random numbers; `shared draws`: all see the same inputs, drawn once, here once a core. Memory is what a process's peak grows by when
+it compiles and takes its steps, each side in a process of its own.
 """
 
 import json
 import os
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+CORES = len(os.sched_getaffinity(0))
+os.environ.setdefault("PJRT_NPROC", "1")  # a thread a device, and a device a core: as sweeps run
 
-from benchmarks import torch_models
-from superpose import features, toy_model, train
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 
+from benchmarks import torch_models  # noqa: E402
+from superpose import features, toy_model, train  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", CORES)
 N, M, MODELS, DENSITY = 200, 20, 20, 0.05
 STEPS, REPEATS = 10, 7
 
@@ -28,7 +35,12 @@ class Ours:
     def __init__(self, *, shared: bool):
         keys = jax.random.split(jax.random.key(0), MODELS)
         start = jax.vmap(lambda k: toy_model.init(k, n=N, m=M))(keys)
-        self.arguments = (keys[0] if shared else keys, jax.tree.map(lambda x: x.astype(jnp.float32), start))
+        start = jax.tree.map(lambda x: x.astype(jnp.float32), start)
+        parts = zip(np.array_split(np.arange(MODELS), CORES), jax.devices(), strict=True)
+        self.parts = [
+            jax.device_put((keys[0] if shared else keys[part], jax.tree.map(lambda x, k=part: x[k], start)), device)
+            for part, device in parts
+        ]
 
         def run(key, start):
             return train.fit(key, start, features.SparseUniform(jnp.float32(DENSITY)), steps=STEPS).params
@@ -37,7 +49,7 @@ class Ours:
 
     def step(self) -> None:
         """Take `STEPS` steps."""
-        jax.block_until_ready(self.run(*self.arguments))
+        jax.block_until_ready([self.run(*part) for part in self.parts])
 
 
 class Theirs:
@@ -64,20 +76,26 @@ SIDES = {
 }
 
 
-def memory(field: str) -> int:
-    """Bytes that the process holds now (`VmRSS`), or held at most (`VmHWM`)."""
-    return 1024 * int(next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field)).split()[1])
+def peak() -> int:
+    """Bytes that this process held at most."""
+    return 1024 * int(
+        next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")).split()[1]
+    )
 
 
-def measured(sides: dict) -> dict:
+def memory(kind: str, name: str) -> float:
+    """MiB by which the peak of this process grows for one of `SIDES`."""
+    before = peak()
+    SIDES[kind][name]().step()
+    return (peak() - before) / 2**20
+
+
+def measured(kind: str) -> dict:
     """Milliseconds a step of all models and MiB, and the ratio of PyTorch's times to ours, pair by pair."""
-    ready, grown, times = {}, {}, {name: [] for name in sides}
-    for name, make in sides.items():
-        before = memory("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        ready[name] = make()
-        ready[name].step()
-        grown[name] = (memory("VmHWM") - before) / 2**20
+    sides = SIDES[kind]
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        grown = {name: alone.submit(memory, kind, name).result() for name in sides}
+    ready, times = {name: make() for name, make in sides.items()}, {name: [] for name in sides}
     for _ in range(REPEATS):
         for name, side in ready.items():
             time.sleep(0.3)  # PyTorch's threads go on spinning for a while
@@ -97,9 +115,9 @@ def measured(sides: dict) -> dict:
 
 def main() -> None:
     """Measure, print and save."""
-    report = {"n": N, "m": M, "models": MODELS, "batch": 1024, "cores": len(os.sched_getaffinity(0))}
-    for kind, sides in SIDES.items():
-        report[kind] = measured(sides)
+    report = {"n": N, "m": M, "models": MODELS, "batch": 1024, "cores": CORES}
+    for kind in SIDES:
+        report[kind] = measured(kind)
         print(kind, json.dumps(report[kind], indent=2), flush=True)
     Path("results").mkdir(exist_ok=True)
     Path("results/training.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -31,7 +31,7 @@ MOST_FLAT = 3
 
 def values(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
     """`E (x_i - r(y_i))^2`: over all inputs for few enough features, else `_pairs`; shape `(n,)`."""
-    return models_last(partial(_losses, sets, law))((gram, b), (sets.density, sets.pairs))
+    return models_last(partial(_losses, sets, law), b)((gram, b), (sets.density, sets.pairs))
 
 
 def value_and_slopes(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> tuple[Rows, Square, Rows]:
@@ -41,7 +41,7 @@ def value_and_slopes(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> tuple
         value, pullback = jax.vjp(lambda *x: _losses(sets, law, x, fixed), *varied)
         return value, *pullback(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
-    return models_last(core)((gram, b), (sets.density, sets.pairs))
+    return models_last(core, (b, gram, b))((gram, b), (sets.density, sets.pairs))
 
 
 def complete(sets: Sets, law: Magnitude) -> bool:

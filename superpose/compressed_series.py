@@ -243,7 +243,9 @@ def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interva
         last = slice(3 * TERMS // 4, None)
         return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
 
-    return models_last(core, most=1)((gram.T, b), (span, *chances(sets)))
+    return models_last(core, (jax.ShapeDtypeStruct((nodes, *b.shape), b.dtype), b), most=1)(
+        (gram.T, b), (span, *chances(sets))
+    )
 
 
 def value_and_slopes(
@@ -258,7 +260,7 @@ def value_and_slopes(
         slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
         return done.terms.value.sum(0), _with_large(chosen, done, slopes), done.terms.bias.sum(0)
 
-    value, slopes, bias = models_last(core, most=1)((gram.T, b), (span, *chances(sets)))
+    value, slopes, bias = models_last(core, (b, gram, b), most=1)((gram.T, b), (span, *chances(sets)))
     return value, slopes.T, bias
 
 

@@ -241,7 +241,7 @@ def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interva
         (g, offset), (span, *rest) = varied, fixed
         return _terms(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b)).value
 
-    return models_last(core)((gram.T, b), (span, *chances(sets)))
+    return models_last(core, jax.ShapeDtypeStruct((nodes, *b.shape), b.dtype))((gram.T, b), (span, *chances(sets)))
 
 
 def value_and_slopes(
@@ -253,7 +253,7 @@ def value_and_slopes(
         (g, offset), (span, *rest) = varied, fixed
         return _both_passes(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b))
 
-    value, slopes, bias = models_last(core)((gram.T, b), (span, *chances(sets)))
+    value, slopes, bias = models_last(core, (b, gram, b))((gram.T, b), (span, *chances(sets)))
     return value, slopes.T, bias
 
 

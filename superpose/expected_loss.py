@@ -71,8 +71,8 @@ def error_bound(
 ) -> Float[Array, ""]:
     """An estimate, tested to lie above the truth, of how far `relu_output` with these `nodes` is from the population loss.
 
-    `sum_i I_i [2 max_{K/2 <= k < K} |S_K - S_k| + P(y_i outside [a, c]) (c - a)^2 + 4 eps sum_k |term_k| + sum_r |A_ri M_ri|]`, with
-    S_k the series cut at node k and, for many features, the last quarter of Chebyshev terms; 0 where a closed form is used.
+    `sum_i I_i [2 max_{K/2 <= k < K} |S_K - S_k| + P(y_i outside [a, c]) (c - a)^2 + 4 eps sum_k |term_k| + sum_r |A_ri M_ri|]`,
+    with S_k the series cut at node k and, for many features, the last quarter of Chebyshev terms; 0 where a closed form is used.
     Costs as much as the loss. For float64: it leaves out float32's rounding of many features, up to 4e-4 of the loss at n = 400.
 
     Returns:

@@ -16,7 +16,7 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Complex, Float, Key
 
-from superpose import magnitudes
+from superpose import magnitudes, random_bits
 
 
 @struct.dataclass
@@ -218,8 +218,8 @@ def _uniform(key: Key[Array, ""], size: int, dtype: np.dtype) -> Float[Array, " 
     jax's float32 steps of 2^-23 would leave `v / p` 9 values at p = 1e-6, and only 0 at p = 1e-7.
     """
     if dtype == jnp.float64:
-        return jax.random.uniform(key, (size,), dtype)
-    v = jax.random.bits(key, (size,), "uint32").astype(dtype) * 2.0**-32
+        return random_bits.uniform(key, size)
+    v = random_bits.bits(key, size).astype(dtype) * 2.0**-32
     return jnp.minimum(v, 1 - jnp.finfo(dtype).epsneg)  # the largest integers round up to 1
 
 

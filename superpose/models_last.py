@@ -12,69 +12,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
-from jax.custom_batching import custom_vmap
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 MOST = 2**14
 """Numbers in the largest argument that are worked on at once: more would fall out of the cache."""
-
-
 ROUND = 32
 """Models in a part are a multiple of this where they can be: whole vector registers."""
 
 
-def models_last(core: Callable[..., Any], *, most: int = MOST) -> Callable[..., Any]:
+def models_last(core: Callable[..., Any], like: Any, *, most: int = MOST) -> Callable[..., Any]:
     """`f(varied, fixed)` on one model, from `core(varied, fixed)` on arrays with a trailing axis of models.
 
-    `varied` and `fixed` are tuples of arrays, the largest of at most `most` numbers at a time, or one model. `f` has a forward
-    derivative in `varied`, none in `fixed`, and no reverse one.
+    `varied` and `fixed` are tuples of arrays, the largest of at most `most` numbers at a time, or one model; `like` a tree with
+    the shapes and dtypes of `f`'s outputs. `f` has a forward derivative in `varied`, none in `fixed`, and no reverse one.
     """
     core = jax.jit(core)  # traced once for each shape
+    shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(like))
 
-    def chunked(varied: tuple, fixed: tuple) -> Any:
-        return _in_chunks(core, (varied, fixed), most)
-
-    primal = custom_vmap(chunked)
-
-    @primal.def_vmap
-    def primal_rule(size: int, mapped: list, varied: tuple, fixed: tuple) -> tuple[Any, Any]:
-        merged = jax.tree.map(lambda x, on: _merge(x, on, size), (varied, fixed), tuple(mapped))
-        out = jax.tree.map(lambda x: _part(x, size), primal(*merged))
-        return out, jax.tree.map(lambda _: True, out)
-
-    @jax.custom_jvp
     def f(varied: tuple, fixed: tuple) -> Any:
-        out = primal(*jax.tree.map(lambda x: x[..., None], (varied, fixed)))
-        return jax.tree.map(lambda x: x[..., 0], out)
-
-    @f.defjvp
-    def f_jvp(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
-        varied, fixed = jax.tree.map(lambda x: x[..., None], primals)
-        moves = jax.tree.map(lambda x: x[None, ..., None], tangents[0])
-        value, slope = _push(core, jax.eval_shape(core, varied, fixed), varied, moves, fixed)
-        return jax.tree.map(lambda x: x[..., 0], value), jax.tree.map(lambda x: x[0, ..., 0], slope)
+        flat, tree = jax.tree.flatten((varied, fixed))
+        out = _values.bind(*[x[..., None] for x in flat], core=core, tree=tree, shapes=shapes, most=most)
+        return jax.tree.unflatten(jax.tree.structure(like), [x[..., 0] for x in out])
 
     return f
 
 
-_tangent = Primitive("models_last_tangent")
-"""Values, and tangents in several directions that share what belongs to the values alone. A primitive of its own, as each level of
-`vmap` would trace a `custom_vmap` anew, and a Hessian has two."""
-_tangent.multiple_results = True
+# Primitives of their own, as each level of `vmap` would trace a `custom_vmap` anew, and a Hessian has two.
+_values, _tangent = Primitive("models_last"), Primitive("models_last_tangent")
+_values.multiple_results = _tangent.multiple_results = True
 
 
-def _push(core: Callable, like: Any, varied: tuple, moves: tuple, fixed: tuple) -> tuple[Any, Any]:
-    """`core(varied, fixed)`, with leaves like those of `like` but for the models; tangents along `moves`, directions first."""
-    flat, tree = jax.tree.flatten((varied, moves, fixed))
-    shapes = tuple((x.shape[:-1], x.dtype) for x in jax.tree.leaves(like))
-    out = _tangent.bind(*flat, core=core, tree=tree, shapes=shapes)
-    back = jax.tree.structure(like).unflatten
-    return back(out[: len(shapes)]), back(out[len(shapes) :])
+def _valued(*flat: Array, core: Callable, tree: Any, shapes: tuple, most: int) -> list[Array]:  # noqa: ARG001
+    return jax.tree.leaves(_in_chunks(core, jax.tree.unflatten(tree, flat), most))
 
 
 def _pushed(*flat: Array, core: Callable, tree: Any, shapes: tuple) -> list[Array]:  # noqa: ARG001
+    """Values, and tangents in several directions, which come first; they share what belongs to the values alone."""
     varied, moves, fixed = jax.tree.unflatten(tree, flat)
 
     def along(move: tuple) -> Any:
@@ -83,39 +58,66 @@ def _pushed(*flat: Array, core: Callable, tree: Any, shapes: tuple) -> list[Arra
     return jax.tree.leaves(jax.vmap(along, out_axes=(None, 0))(moves))
 
 
-@_tangent.def_abstract_eval
-def _shaped(*flat: Any, core: Callable, tree: Any, shapes: tuple) -> list[ShapedArray]:  # noqa: ARG001
+def _value_shapes(*flat: Any, shapes: tuple, **how: Any) -> list[ShapedArray]:  # noqa: ARG001
+    return [ShapedArray((*shape, flat[0].shape[-1]), dtype) for shape, dtype in shapes]
+
+
+def _tangent_shapes(*flat: Any, core: Callable, tree: Any, shapes: tuple) -> list[ShapedArray]:  # noqa: ARG001
     varied, moves, _ = jax.tree.unflatten(tree, flat)
     models, directions = jax.tree.leaves(varied)[0].shape[-1], jax.tree.leaves(moves)[0].shape[0]
     lead = [(), (directions,)]
     return [ShapedArray((*first, *shape, models), dtype) for first in lead for shape, dtype in shapes]
 
 
-def _batched(flat: Sequence, axes: Sequence, *, core: Callable, tree: Any, shapes: tuple) -> tuple[list[Array], list]:
+def _in_front(flat: Sequence, axes: Sequence) -> tuple[list[Array], list[bool], int]:
+    """What is mapped with its new axis first, which is, and the axis's length."""
     size = next(x.shape[axis] for x, axis in zip(flat, axes, strict=True) if axis is not None)
     front = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(flat, axes, strict=True)]
-    on = [axis is not None for axis in axes]
+    return front, [axis is not None for axis in axes], size
+
+
+def _batch_models(primitive: Primitive, flat: Sequence, axes: Sequence, **how: Any) -> tuple[list[Array], list]:
+    front, on, size = _in_front(flat, axes)
+    out = primitive.bind(*[_merge(x, here, size) for x, here in zip(front, on, strict=True)], **how)
+    return [_part(x, size) for x in out], [0] * len(out)
+
+
+def _batch_tangent(flat: Sequence, axes: Sequence, *, tree: Any, shapes: tuple, **how: Any) -> tuple[list[Array], list]:
+    front, on, size = _in_front(flat, axes)
     (varied, moves, fixed), mapped = jax.tree.unflatten(tree, front), jax.tree.unflatten(tree, on)
     if any(jax.tree.leaves((mapped[0], mapped[2]))):
-        flat = [_merge(x, here, size) for x, here in zip(front, on, strict=True)]
-        out = _tangent.bind(*flat, core=core, tree=tree, shapes=shapes)
-        return [_part(x, size) for x in out], [0] * len(out)
-    moves = jax.tree.map(lambda x, here: _lengthen(x, here, size), moves, mapped[1])  # more directions for the same models
-    out = _tangent.bind(*jax.tree.leaves((varied, moves, fixed)), core=core, tree=tree, shapes=shapes)
+        return _batch_models(_tangent, flat, axes, tree=tree, shapes=shapes, **how)
+    moves = jax.tree.map(lambda x, here: _lengthen(x, here, size), moves, mapped[1])
+    out = _tangent.bind(*jax.tree.leaves((varied, moves, fixed)), tree=tree, shapes=shapes, **how)
     value, slope = out[: len(shapes)], [x.reshape(size, -1, *x.shape[1:]) for x in out[len(shapes) :]]
     return [*value, *slope], [None] * len(value) + [0] * len(slope)
 
 
-def _again(primals: Sequence, tangents: Sequence, **how: Any) -> tuple:
+def _push(primals: Sequence, tangents: Sequence, *, tree: Any, most: int, **how: Any) -> tuple:  # noqa: ARG001
+    """Values, and their tangents along those of `varied`."""
+    varied, fixed = jax.tree.unflatten(tree, primals)
+    moves = jax.tree.unflatten(tree, [ad.instantiate_zeros(x)[None] for x in tangents])[0]
+    flat, tree = jax.tree.flatten((varied, moves, fixed))
+    out = _tangent.bind(*flat, tree=tree, **how)
+    half = len(out) // 2
+    return out[:half], [x[0] for x in out[half:]]
+
+
+def _push_again(primals: Sequence, tangents: Sequence, **how: Any) -> tuple:
     """Derivatives of derivatives: of the plain function."""
     tangents = [ad.instantiate_zeros(x) for x in tangents]
     return jax.jvp(partial(_pushed, **how), tuple(primals), tuple(tangents))
 
 
-_tangent.def_impl(_pushed)
-mlir.register_lowering(_tangent, mlir.lower_fun(_pushed, multiple_results=True))
-batching.primitive_batchers[_tangent] = _batched
-ad.primitive_jvps[_tangent] = _again
+for primitive, run, shapes_of, batch, push in (
+    (_values, _valued, _value_shapes, partial(_batch_models, _values), _push),
+    (_tangent, _pushed, _tangent_shapes, _batch_tangent, _push_again),
+):
+    primitive.def_impl(run)
+    primitive.def_abstract_eval(shapes_of)
+    mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True))
+    batching.primitive_batchers[primitive] = batch
+    ad.primitive_jvps[primitive] = push
 
 
 def _merge(x: Array, mapped: bool, size: int) -> Array:

@@ -143,7 +143,7 @@ def sampled_loss(
 @partial(jax.jit, static_argnames=("steps", "batch", "optimizer", "output", "loss"))
 def _fit(key, params, state, first, distribution, importance, *, steps, batch, optimizer, output, loss) -> Fit:
     def batch_loss(params, t):
-        x = _inputs(jax.random.fold_in(key, t), params, distribution, batch)
+        x = _inputs(key, t, params, distribution, batch)
         return jnp.mean(_losses(params, x, importance, output, loss))
 
     def step(t, carry):
@@ -177,7 +177,7 @@ def _sampled_loss(key, params, distribution, importance, *, draws, batch, output
     def merge(so_far, chunk):
         total, mean, squares = so_far
         t, count = chunk
-        x = _inputs(jax.random.fold_in(key, t), params, distribution, batch)
+        x = _inputs(key, t, params, distribution, batch)
         losses = _losses(params, x, importance, output, loss)
         counted = jnp.arange(batch) < count
         here = jnp.sum(jnp.where(counted, losses, 0)) / count
@@ -203,18 +203,28 @@ def _check(params: Any, distribution: features.Distribution, batch: int, output:
     features.check(distribution, n=params.b.shape[0])
 
 
-def _inputs(key: Key[Array, ""], params: Any, distribution: features.Distribution, batch: int) -> Float[Array, "n batch"]:
-    """A batch of inputs, one a column.
+def _inputs(
+    key: Key[Array, ""], t: Int[Array, ""], params: Any, distribution: features.Distribution, batch: int
+) -> Float[Array, "n batch"]:
+    """Batch t of inputs, one a column.
 
-    Independent features are one long input cut up: a single key, several times as fast as a key an input.
+    Independent features are one long input cut up: a single key, several times as fast as a key an input. On a CPU, XLA would
+    fuse the draws into all that uses them and so repeat them; into a branch it does not reach, here of a condition always true.
     """
     n = params.b.shape[0]
-    if isinstance(distribution, features.Sparse):
-        long = type(distribution)(jnp.repeat(features.density(distribution, n=n), batch))
-        return features.sample(key, long, n=n * batch).reshape(n, batch).astype(params.b.dtype)
-    keys = jax.random.split(key, batch)
-    x = jax.vmap(lambda k: features.sample(k, distribution, n=n), out_axes=1)(keys)
-    return x.astype(params.b.dtype)
+
+    def draw(key: Key[Array, ""]) -> Array:
+        if isinstance(distribution, features.Sparse):
+            long = type(distribution)(jnp.repeat(features.density(distribution, n=n), batch))
+            return features.sample(key, long, n=n * batch).reshape(n, batch).astype(params.b.dtype)
+        keys = jax.random.split(key, batch)
+        x = jax.vmap(lambda k: features.sample(k, distribution, n=n), out_axes=1)(keys)
+        return x.astype(params.b.dtype)
+
+    def branch(key: Key[Array, ""]) -> Array:
+        return jax.lax.cond(t >= 0, draw, lambda _: jnp.zeros((n, batch), params.b.dtype), key)
+
+    return jax.lax.platform_dependent(jax.random.fold_in(key, t), cpu=branch, default=draw)
 
 
 def _losses(

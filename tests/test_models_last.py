@@ -21,7 +21,7 @@ def plain(x, y, scale):
 
 
 def f(x, y, scale, most=2**14):
-    return last(core, most=most)((x, y), (scale,))
+    return last(core, (y, x), most=most)((x, y), (scale,))
 
 
 def inputs(*lead):

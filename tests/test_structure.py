@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent / "superpose"
 ALLOWED = {
     # features
     "magnitudes": set(),
-    "features": {"magnitudes"},
+    "random_bits": set(),
+    "features": {"magnitudes", "random_bits"},
     "ladder": {"magnitudes"},
     "sets": {"features", "ladder"},
     "few_active": {"magnitudes", "sets"},
