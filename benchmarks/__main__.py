@@ -73,7 +73,7 @@ def enough(n: int, m: int) -> int:
         return jax.jit(jax.vmap(lambda p: expected_loss.relu_output(p, law, nodes=nodes)))(start)
 
     truth = loss(1024)
-    return next(k for k in (16, 24, 32, 48, 64, 96, 128, 256, 512) if jnp.abs(loss(k) / truth - 1).max() < 1e-4)
+    return next(k for k in (16, 20, 24, 32, 48, 64, 96, 128, 256, 512) if jnp.abs(loss(k) / truth - 1).max() < 1e-4)
 
 
 def starts(n: int, m: int, models: int, dtype) -> toy_model.Params:
@@ -113,7 +113,7 @@ def arithmetic(n: int, nodes: int) -> float:
     """Operations of a value and gradient, counted by hand: 80 an element and node, or with compressed products their parts."""
     if n < compressed_series.FEWEST:
         return 80 * nodes * n * n
-    terms, large = compressed_series.TERMS, compressed_series.LARGE
+    terms, large = compressed_series.terms_for(nodes), compressed_series.LARGE
     return n * n * (7 * terms + 60) + n * nodes * (80 * (1 + large) + 8 * terms + 150)
 
 

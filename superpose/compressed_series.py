@@ -44,11 +44,18 @@ FEWEST = 32
 LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
 TERMS = 32
-"""Chebyshev terms R, even."""
+"""Chebyshev terms."""
+COARSE = 24
+"""Up to so many nodes, whose frequencies are lower, half the terms leave a smaller error than the nodes do."""
 STRIDE = 8
-"""Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of `TERMS`."""
+"""Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of R."""
 FEW = 16
 """Up to so many active features, `n p / (1 - p)`, terms with none and one are taken out before the exponential."""
+
+
+def terms_for(nodes: int) -> int:
+    """Chebyshev terms R for so many nodes."""
+    return TERMS // 2 if nodes <= COARSE else TERMS
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
@@ -80,8 +87,8 @@ def _large(gram: Squares) -> tuple[Array, Squares]:
     return jnp.stack(chosen), size
 
 
-def _chebyshev_moments(x: Squares, skipped: int) -> Array:
-    """`sum_j T_r(x_ij)`, r < TERMS, without the `skipped` features of each output, whose x is 0.
+def _chebyshev_moments(x: Squares, skipped: int, terms: int) -> Array:
+    """`sum_j T_r(x_ij)`, r < terms, without the `skipped` features of each output, whose x is 0.
 
     From `2 T_a T_b = T_{a+b} + T_{b-a}`: the sums of products of T_0 .. T_7 with T_0, T_8, T_16, .. are one product of matrices.
     """
@@ -89,29 +96,29 @@ def _chebyshev_moments(x: Squares, skipped: int) -> Array:
     for _ in range(2, STRIDE):
         near.append(2 * x * near[-1] - near[-2])
     far, step = [near[0]], 2 * near[STRIDE // 2] ** 2 - 1
-    for _ in range(STRIDE, TERMS, STRIDE):
+    for _ in range(STRIDE, terms, STRIDE):
         far.append(step if len(far) == 1 else 2 * step * far[-1] - far[-2])
     products = jnp.einsum("bjim,ajim->baim", jnp.stack(far), jnp.stack(near), precision="highest")
     sums = list(products[0])
-    for k in range(1, TERMS // STRIDE):
+    for k in range(1, terms // STRIDE):
         sums += [products[k, 0], *(2 * products[k, a] - sums[STRIDE * k - a] for a in range(1, STRIDE))]
-    at_zero = np.cos(np.arange(TERMS) * np.pi / 2).round()
+    at_zero = np.cos(np.arange(terms) * np.pi / 2).round()
     return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None, None]
 
 
-def _points() -> tuple[np.ndarray, np.ndarray]:
-    """The positive half of the R Chebyshev points, and the matrix from values there to coefficients, `(R, R/2)`.
+def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positive half of the R = `terms` Chebyshev points, and the matrix from values there to coefficients, `(R, R/2)`.
 
     `f(-x) = conj f(x)`: even coefficients are those of the real part, odd ones i times those of the imaginary part.
     """
-    angle = np.pi * (np.arange(TERMS // 2) + 0.5) / TERMS
-    order = np.arange(TERMS)[:, None]
-    return np.cos(angle), np.where(order == 0, 2, 4) / TERMS * np.cos(order * angle[None, :])
+    angle = np.pi * (np.arange(terms // 2) + 0.5) / terms
+    order = np.arange(terms)[:, None]
+    return np.cos(angle), np.where(order == 0, 2, 4) / terms * np.cos(order * angle[None, :])
 
 
 def _coefficients(f: Array) -> tuple[Array, Array]:
     """From values at the points, `(K, R/2, M)`, those of even orders of the real, of odd orders of the imaginary part."""
-    matrix = jnp.asarray(_points()[1], f.real.dtype)
+    matrix = jnp.asarray(_points(2 * f.shape[1])[1], f.real.dtype)
     even, odd = (
         jnp.einsum("rq,kqm->krm", matrix[s::2], part, precision="highest") for s, part in enumerate((f.real, f.imag))
     )
@@ -157,8 +164,9 @@ def _bulk(p: Array, theta: RowsOfAll, gram: Squares, size: Squares, k: Array) ->
     tau = jax.lax.stop_gradient(tau)
     scale = theta / tau
     x = jnp.where(size < 0, 0, scale[None] * gram)
-    moments = _chebyshev_moments(x, 1 + LARGE)
-    rung = ladder(UNIFORM, jnp.asarray(_points()[0], gram.dtype)[:, None] * tau, 0)
+    terms = terms_for(len(k))
+    moments = _chebyshev_moments(x, 1 + LARGE, terms)
+    rung = ladder(UNIFORM, jnp.asarray(_points(terms)[0], gram.dtype)[:, None] * tau, 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
     few, q = _odds(p[None], len(gram))
     of_psi, of_log = _coefficients(psi), _coefficients(_logarithm(p[None], few, q, psi))
@@ -219,17 +227,17 @@ def _transposed(coefficients: tuple[Array, Array], factor: Array) -> Array:
     """`Re sum_k C_kr factor_ki`, orders interleaved again, `(R, i, M)`."""
     even = _matmul(jnp.swapaxes(coefficients[0], 0, 1), factor.real)
     odd = -_matmul(jnp.swapaxes(coefficients[1], 0, 1), factor.imag)
-    return jnp.stack([even, odd], 1).reshape(TERMS, *even.shape[1:])
+    return jnp.stack([even, odd], 1).reshape(-1, *even.shape[1:])
 
 
 def _polynomial_slope(coefficients: Array, x: Squares) -> Squares:
     """`sum_r A_ri T_r'(x_ij)`: the series of the derivative, by Clenshaw's recurrence."""
-    r = np.arange(TERMS)
+    r = np.arange(len(coefficients))
     derivative = np.where((r[None, :] > r[:, None]) & ((r[None, :] - r[:, None]) % 2 == 1), 2.0 * r[None, :], 0)
     derivative[0] /= 2
     slope = jnp.einsum("sr,rim->sim", jnp.asarray(derivative, x.dtype), coefficients, precision="highest")
     after, now = jnp.zeros_like(x), jnp.zeros_like(x)
-    for s in range(TERMS - 2, 0, -1):
+    for s in range(len(r) - 2, 0, -1):
         after, now = now, 2 * x * now - after + slope[s][None]
     return x * now - after + slope[0][None]
 
@@ -240,7 +248,7 @@ def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interva
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
         (g, offset), (span, *rest) = varied, fixed
         done = _pass(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b))
-        last = slice(3 * TERMS // 4, None)
+        last = slice(3 * len(done.polynomial) // 4, None)
         return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
 
     return models_last(core, (jax.ShapeDtypeStruct((nodes, *b.shape), b.dtype), b), most=1)(
