@@ -16,17 +16,28 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
+from superpose.compressed_series import terms_for
+
 Point = dict[str, int]
 BASE: Point = {"n": 96, "m": 24, "cells": 8, "nodes": 64, "devices": 1}
 FIT = [
     BASE | change
-    for change in ({}, {"n": 24}, {"n": 384}, {"m": 96}, {"cells": 1}, {"cells": 64}, {"nodes": 16}, {"nodes": 256})
+    for change in (
+        {},
+        {"n": 32},
+        {"n": 1000, "m": 100, "cells": 1},
+        {"m": 96},
+        {"cells": 1},
+        {"cells": 64},
+        {"nodes": 16},
+        {"nodes": 256},
+    )
 ]
 CHECK = [
     BASE | change
     for change in (
-        *({"n": n} for n in (48, 192)),
-        {"n": 1000, "m": 100, "cells": 1},
+        *({"n": n} for n in (48, 192, 384)),
+        {"n": 2000, "m": 100, "cells": 1},
         *({"m": m} for m in (6, 48)),
         *({"cells": cells} for cells in (4, 24)),
         *({"nodes": nodes} for nodes in (32, 128)),
@@ -42,18 +53,18 @@ HOSTS = 64
 
 
 def work(n: int, m: int, cells: int, nodes: int, devices: int, cores: int) -> list[float]:
-    """What seconds are a sum of: a start, and per cell the series, the closed terms, `W^T W` and its gradient, the outputs.
+    """What seconds are a sum of: a start, and per cell Chebyshev moments, closed terms, `W^T W` and its gradient, and the nodes.
 
     Cells are dealt out over devices, which share the cores.
     """
     share = math.ceil(cells / devices) * max(1, devices / cores)
-    return [1.0, *(share * x for x in (n**2 * nodes, n**2, n**2 * m, n * nodes))]
+    return [1.0, *(share * x for x in (n**2 * terms_for(nodes), n**2, n**2 * m, n * nodes, nodes))]
 
 
 def space(n: int, m: int, cells: int, nodes: int, devices: int, cores: int) -> list[float]:
-    """What bytes on a device are a sum of: a start, and per cell the matrices, the nodes and the weights."""
+    """What bytes on a device are a sum of: a start; the one cell whose series is at work; and per cell the matrices and weights."""
     del cores
-    return [1.0, *(math.ceil(cells / devices) * x for x in (n**2, n * nodes, n * m))]
+    return [1.0, n**2, n * nodes, *(math.ceil(cells / devices) * x for x in (n**2, n * m))]
 
 
 def fitted(terms, points: list[Point], values: list[float], cores: int) -> list[float]:
@@ -70,6 +81,7 @@ def predicted(terms, coefficients: list[float], point: Point, cores: int) -> flo
 
 def measure(points: list[Point]) -> list[dict]:
     """Seconds of a step and bytes on a device, for points of one number of devices; needs a fresh process."""
+    os.environ["PJRT_NPROC"] = "1"  # a thread a device, and a device a core: as sweeps run
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -81,24 +93,26 @@ def measured(jax, n: int, m: int, cells: int, nodes: int, devices: int) -> dict:
     """One point: the least of five timings, each of about 0.2 s."""
     from superpose import expected_loss, features, toy_model
 
-    mesh = jax.make_mesh((devices,), ("cell",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("cell"))
-
     def loss(params, density):
         return expected_loss.relu_output(params, features.SparseUniform(density), nodes=nodes)
 
     start = jax.vmap(lambda k: toy_model.init(k, n=n, m=m))(jax.random.split(jax.random.key(0), cells))
-    arguments = jax.device_put((start, jax.numpy.geomspace(0.01, 0.5, cells)), split)
-    step = jax.jit(jax.vmap(jax.value_and_grad(loss))).lower(*arguments).compile()
+    whole = (start, jax.numpy.geomspace(0.01, 0.5, cells))
+    parts = [
+        jax.device_put(jax.tree.map(lambda x, k=part: x[k], whole), device)
+        for part, device in zip(np.array_split(np.arange(cells), devices), jax.devices(), strict=True)
+    ]
+    step = jax.jit(jax.vmap(jax.value_and_grad(loss)))
+    programs = [step.lower(*part).compile() for part in parts]
 
     def seconds(repeats):
         begin = time.perf_counter()
         for _ in range(repeats):
-            jax.block_until_ready(step(*arguments))
+            jax.block_until_ready([program(*part) for program, part in zip(programs, parts, strict=True)])
         return (time.perf_counter() - begin) / repeats
 
     repeats = max(1, round(0.2 / seconds(2)))
-    memory = step.memory_analysis()
+    memory = programs[0].memory_analysis()
     return {
         "seconds": min(seconds(repeats) for _ in range(5)),
         "bytes": memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes,
@@ -127,12 +141,12 @@ def in_process(*arguments) -> list | dict:
 
 def sweep(seconds: list[float], bytes_: list[float], cores: int, here: float) -> dict:
     """Days of the sweep: time is taken to fall with the rate of arithmetic, and hosts share cells and nothing else."""
-    shape = {name: SWEEP[name] for name in ("n", "m", "nodes")} | {"devices": 1}
+    shape = {name: SWEEP[name] for name in ("n", "m", "nodes")} | {"devices": cores}
 
     def days(cells):
         return SWEEP["steps"] * predicted(work, seconds, shape | {"cells": cells}, cores) / 86_400
 
-    one, two = (predicted(space, bytes_, shape | {"cells": cells}, cores) for cells in (1, 2))
+    one, two = (predicted(space, bytes_, shape | {"cells": cells, "devices": 1}, cores) for cells in (1, 2))
     return SWEEP | {
         "days, this machine": days(SWEEP["cells"]),
         "days, one H100": days(SWEEP["cells"]) * here / H100,

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-SIZES = ((2, 1, 256), (5, 2, 256), (20, 5, 256), (100, 20, 4), (200, 20, 4), (400, 30, 2))
+SIZES = ((2, 1, 256), (5, 2, 256), (20, 5, 256), (100, 20, 32), (200, 20, 16), (400, 30, 8))
 """`(n, m, instances)` of the printed table."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

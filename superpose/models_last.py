@@ -17,7 +17,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 MOST = 2**14
-"""Numbers in the largest argument that are worked on at once: more would fall out of the cache."""
+"""Numbers in the largest argument that a CPU works on at once: more would fall out of its cache."""
 ROUND = 32
 """Models in a part are a multiple of this where they can be: whole vector registers."""
 
@@ -25,8 +25,8 @@ ROUND = 32
 def models_last(core: Callable[..., Any], like: Any, *, most: int = MOST) -> Callable[..., Any]:
     """`f(varied, fixed)` on one model, from `core(varied, fixed)` on arrays with a trailing axis of models.
 
-    `varied` and `fixed` are tuples of arrays, the largest of at most `most` numbers at a time, or one model; `like` a tree with
-    the shapes and dtypes of `f`'s outputs. `f` has a forward derivative in `varied`, none in `fixed`, and no reverse one.
+    `varied` and `fixed` are tuples of arrays, on a CPU the largest of at most `most` numbers at a time, or one model; `like` a tree
+    with the shapes and dtypes of `f`'s outputs. `f` has a forward derivative in `varied`, none in `fixed`, and no reverse one.
     """
     core = jax.jit(core)  # traced once for each shape
     shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(like))
@@ -45,6 +45,10 @@ _values.multiple_results = _tangent.multiple_results = True
 
 
 def _valued(*flat: Array, core: Callable, tree: Any, shapes: tuple, most: int) -> list[Array]:  # noqa: ARG001
+    return jax.tree.leaves(core(*jax.tree.unflatten(tree, flat)))
+
+
+def _valued_in_chunks(*flat: Array, core: Callable, tree: Any, shapes: tuple, most: int) -> list[Array]:  # noqa: ARG001
     return jax.tree.leaves(_in_chunks(core, jax.tree.unflatten(tree, flat), most))
 
 
@@ -118,6 +122,7 @@ for primitive, run, shapes_of, batch, push in (
     mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True))
     batching.primitive_batchers[primitive] = batch
     ad.primitive_jvps[primitive] = push
+mlir.register_lowering(_values, mlir.lower_fun(_valued_in_chunks, multiple_results=True), platform="cpu")
 
 
 def _merge(x: Array, mapped: bool, size: int) -> Array:

@@ -53,3 +53,10 @@ def test_forward_derivatives_inside_and_outside_of_vmap(axes):
     both(lambda g: jax.jacfwd(g, argnums=(0, 1)), *inputs())
     both(lambda g: jax.vmap(jax.jacfwd(g, argnums=(0, 1)), axes), *arguments)
     both(lambda g: jax.jacfwd(jax.vmap(g, axes), argnums=(0, 1)), *arguments)
+
+
+def test_only_a_cpu_works_in_chunks():
+    arguments = inputs(64)
+    traced = jax.jit(jax.vmap(partial(f, most=1))).trace(*arguments)
+    loops = {name: "stablehlo.while" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
+    assert loops == {"cpu": True, "cuda": False}
