@@ -7,7 +7,6 @@ of each entry, within the time that is measured; its own cost is measured as wel
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import memory
 from superpose import many_features
 
 PARTS = {
@@ -72,7 +72,7 @@ def measure(name: str, n: int, m: int) -> dict:
     W = columns(n, m)
     start = time.perf_counter()
     run(W)
-    seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, peak = time.perf_counter() - start, memory.peak()
     best = rate()
     start = time.perf_counter()
     for first in range(0, n, 1024):
@@ -84,7 +84,7 @@ def measure(name: str, n: int, m: int) -> dict:
         "product rate, GFlop/s": best / 1e9,
         "share of the rate": operations(n, m) / seconds / best,
         "seconds to make W once": reading,
-        "peak memory, GiB": peak / 2**20,
+        "peak memory, GiB": peak / 2**30,
     }
 
 

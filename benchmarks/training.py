@@ -22,6 +22,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks import torch_models  # noqa: E402
+from benchmarks.memory import peak  # noqa: E402
 from superpose import features, toy_model, train  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", CORES)
@@ -74,13 +75,6 @@ SIDES = {
     },
     "shared draws": {"ours": lambda: Ours(shared=True), "PyTorch, best": lambda: Theirs("best", shared=True)},
 }
-
-
-def peak() -> int:
-    """Bytes that this process held at most."""
-    return 1024 * int(
-        next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")).split()[1]
-    )
 
 
 def memory(kind: str, name: str) -> float:
