@@ -6,7 +6,7 @@ from pathlib import Path
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose.plot.template import BLUE, TEMPLATE, VERMILION
+from superpose.plot.template import BLUE, TEMPLATE, VERMILION, log_axis
 
 AXES = ("n", "m", "cells", "nodes", "devices")
 UNITS = {"seconds": ("ms a step", 1e3), "bytes": ("MB a device", 1e-6)}
@@ -23,7 +23,7 @@ def growth(report: dict) -> go.Figure:
         for row, (quantity, (unit, scale)) in enumerate(UNITS.items(), 1):
             for trace in traces(rows, axis, quantity, scale, legend=row == column == 1):
                 figure.add_trace(trace, row=row, col=column)
-            figure.update_yaxes(title_text=unit if column == 1 else None, type="log", dtick="D2", row=row, col=column)
+            figure.update_yaxes(title_text=unit if column == 1 else None, **log_axis(1, 3), row=row, col=column)
             figure.update_xaxes(type="log", tickvals=[r[axis] for r in rows], row=row, col=column)
         figure.update_xaxes(title_text=axis, row=2, col=column)
     figure.update_layout(template=TEMPLATE, width=1200, height=560)

@@ -21,7 +21,7 @@ from plotly import graph_objects as go
 
 from superpose import hidden_layer, solve, sweep, train
 from superpose.findings import Finding
-from superpose.plot.template import TEMPLATE
+from superpose.plot.template import TEMPLATE, log_axis
 
 NAME = "asymmetric-superposition"
 TITLE = "Asymmetric superposition with inhibition: found in minima, what it costs and saves"
@@ -182,5 +182,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     drawn.add_trace(
         go.Scatter(x=p, y=dataset["loss"].min("restart").values, name="best minimum", mode="markers", marker=least)
     )
-    drawn.update_xaxes(type="log", title_text="density p").update_yaxes(type="log", title_text="loss / (n p/3)")
+    drawn.update_xaxes(**log_axis(1, 2, 5), title_text="density p").update_yaxes(
+        **log_axis(1, 3), title_text="loss / (n p/3)"
+    )
     return drawn.update_layout(template=TEMPLATE, width=860, height=520)

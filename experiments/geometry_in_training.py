@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 from superpose import dynamics, features, geometry, interference, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
 from superpose.findings import Finding
-from superpose.plot.template import BLUE, GREY, TEMPLATE, VERMILION
+from superpose.plot.template import BLUE, GREY, TEMPLATE, VERMILION, log_axis
 
 NAME = "geometry-in-training"
 TITLE = "Geometry in training: two sets of three features become an octahedron in stages"
@@ -183,8 +183,8 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         look = {"color": (BLUE, VERMILION)[SETS[i]], "dash": ("solid", "dash")[SETS[i]]}
         _line(drawn, 2, step, shares[:, i], look, f"set {'AB'[SETS[i]]}", i % 3 == 0, "legend")
     _cosines(drawn, step, W)
-    drawn.update_xaxes(type="log").update_xaxes(title_text="gradient steps", row=3, col=1)
-    drawn.update_yaxes(type="log", title_text="loss / (n p / 3)", dtick="D2", row=1, col=1)
+    drawn.update_xaxes(**log_axis(1)).update_xaxes(title_text="gradient steps", row=3, col=1)
+    drawn.update_yaxes(**log_axis(1, 2, 5), title_text="loss / (n p / 3)", row=1, col=1)
     drawn.update_yaxes(title_text="D<sub>i</sub>", row=2, col=1)
     drawn.update_yaxes(title_text="cos", range=[-1.08, 1.08], row=3, col=1)
     legends = {"legend": {"x": 1.01, "y": 0.5}, "legend2": {"x": 1.01, "y": 0.15}}

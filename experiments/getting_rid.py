@@ -33,7 +33,7 @@ from plotly.subplots import make_subplots
 from superpose import features, hidden_layer, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.findings import Finding
-from superpose.plot.template import BLACK, TEMPLATE
+from superpose.plot.template import BLACK, TEMPLATE, log_axis
 
 NAME = "getting-rid"
 TITLE = "Getting rid of superposition: a penalty on the hidden layer, and the width that the bound asks for"
@@ -251,6 +251,6 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     )
     for column in (1, 2):
         drawn.update_xaxes(type="category", title_text="penalty λ", row=1, col=column)
-    drawn.update_xaxes(type="log", title_text="−n p log p", row=1, col=3)
-    drawn.update_yaxes(type="log", title_text="least m", row=1, col=3)
+    drawn.update_xaxes(**log_axis(1, 2, 5), title_text="−n p log p", row=1, col=3)
+    drawn.update_yaxes(**log_axis(1, 2, 5), title_text="least m", row=1, col=3)
     return drawn.update_layout(template=TEMPLATE, width=1250, height=470, legend={"y": 1.1}, margin={"t": 90})

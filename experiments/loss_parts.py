@@ -19,7 +19,7 @@ from superpose import features, solve, sweep, toy_model
 from superpose.activity import loss_by_active
 from superpose.expected_loss import relu_output
 from superpose.findings import Finding
-from superpose.plot.template import TEMPLATE
+from superpose.plot.template import TEMPLATE, log_axis
 
 NAME = "loss-parts"
 TITLE = "What the loss is made of: by the number of active features"
@@ -157,6 +157,6 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         name = ("none active", "one active", *(f"{j} active" for j in range(2, FEATURES + 1)))[k]
         marker = {"symbol": ("x", "circle", "square", "diamond", "triangle-up", "star")[k], "size": 7}
         drawn.add_scatter(x=density, y=part[:, k], name=name, mode="lines+markers", line={"dash": looks[k]}, marker=marker)
-    drawn.update_xaxes(type="log", title="density p", autorange="reversed")
+    drawn.update_xaxes(**log_axis(1, 3), title="density p", autorange="reversed")
     drawn.update_yaxes(title="share of the loss, %", range=[-2, 102])
     return drawn.update_layout(template=TEMPLATE, width=700, height=420)

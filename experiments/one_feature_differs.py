@@ -17,7 +17,7 @@ from plotly import graph_objects as go
 from superpose import features, frames, interference, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
 from superpose.findings import Finding
-from superpose.plot.template import TEMPLATE
+from superpose.plot.template import TEMPLATE, log_axis
 
 NAME = "one-feature-differs"
 TITLE = "One feature's density varied: from a pentagon to two digons"
@@ -116,5 +116,5 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     at = crossing(dataset)
     if not np.isnan(at):
         drawn.add_vline(x=at, line={"dash": "dot"})
-    drawn.update_xaxes(type="log", title_text=f"times sparser than the other four; dotted: the crossing, {at:.2f}")
+    drawn.update_xaxes(**log_axis(1, 2, 5), title_text=f"times sparser than the other four; dotted: the crossing, {at:.2f}")
     return drawn.update_yaxes(title_text="loss / Σ p<sub>i</sub>/3").update_layout(template=TEMPLATE)

@@ -62,6 +62,12 @@ TEMPLATE = go.layout.Template(
 )
 
 
+def log_axis(*digits: int) -> dict:
+    """A logarithmic axis with ticks at these digits times powers of ten, written out: plotly puts 5 for 0.5 and for 50."""
+    values = [digit * 10.0**power for power in range(-9, 10) for digit in digits]
+    return {"type": "log", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
+
+
 def sized(figure: go.Figure, columns: int) -> go.Figure:
     """The figure as wide as so many columns (1 or 2), its proportions kept, unless it became too low to read.
 
