@@ -82,8 +82,8 @@ def starts(n: int, m: int, models: int, dtype) -> toy_model.Params:
     return jax.tree.map(lambda x: x.astype(dtype), start)
 
 
-def step(n: int, m: int, models: int, dtype, nodes: int) -> dict:
-    """Microseconds per model of an exact value and gradient and of a PyTorch step, in turn, and their ratio."""
+def step(n: int, m: int, models: int, dtype, nodes: int, rate: float) -> dict:
+    """Microseconds per model of an exact value and gradient and of a PyTorch step, in turn, and their ratio; `rate` is `peak`."""
     start, law = starts(n, m, models, dtype), features.SparseUniform(jnp.asarray(DENSITY, dtype))
     exact = jax.jit(jax.vmap(jax.value_and_grad(lambda p: expected_loss.relu_output(p, law, nodes=nodes))))
     parts = spread(start)
@@ -103,7 +103,7 @@ def step(n: int, m: int, models: int, dtype, nodes: int) -> dict:
     result = {name: statistics.median(t) / models * 1e6 for name, t in times.items()}
     for form in FORMS:
         result[f"{form}/exact"] = statistics.median(np.array(times[form]) / np.array(times["exact"]))
-    share = arithmetic(n, nodes) * models / statistics.median(times["exact"]) / peak(dtype)
+    share = arithmetic(n, nodes) * models / statistics.median(times["exact"]) / rate
     return (
         {"n": n, "m": m, "models": models, "dtype": np.dtype(dtype).name, "nodes": nodes} | result | {"share of peak": share}
     )
@@ -217,16 +217,13 @@ def command() -> dict:
 
 def main() -> None:
     """Run all and save."""
-    report = {
-        "peak float64, GFlop/s": peak(jnp.float64) / 1e9,
-        "peak float32, GFlop/s": peak(jnp.float32) / 1e9,
-        "command": command(),
-    }
+    rates = {dtype: peak(dtype) for dtype in (jnp.float64, jnp.float32)}
+    report = {f"peak {dtype.__name__}, GFlop/s": rate / 1e9 for dtype, rate in rates.items()} | {"command": command()}
     print(json.dumps(report, indent=2), flush=True)
     report["steps"] = []
     for n, m, models in torch_models.SIZES:
         for dtype, nodes in ((jnp.float32, 64), (jnp.float64, 64), (jnp.float32, enough(n, m))):
-            report["steps"].append(step(n, m, models, dtype, nodes))
+            report["steps"].append(step(n, m, models, dtype, nodes, rates[dtype]))
             print(json.dumps(report["steps"][-1]), flush=True)
     for name, part in {"diagram n=2, m=1": diagram, "n=5, m=2": plane}.items():
         report[name] = part()

@@ -47,22 +47,24 @@ def exact(device: jax.Device, n: int, m: int, models: int) -> dict[str, float]:
     seconds = median_seconds(lambda: jax.block_until_ready(step(start)))
     need = step.memory_analysis()
     size = need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
-    return {"us per model": seconds / models * 1e6, "MiB": size / 2**20}
+    return {"models": models, "us per model": seconds / models * 1e6, "MiB": size / 2**20}
 
 
 def pytorch(device: str, n: int, m: int, models: int) -> dict[str, float]:
     """Microseconds a model of a PyTorch step on `device`: the usual form, and with its loss compiled."""
-    found = {}
+    found = {"models": models}
     with torch.device(device):
         for form in ("plain", "compiled"):
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             rival = torch_models.models("plain", n, m, np.full(models, DENSITY), np.ones((models, n)), batch=BATCH)
             if form == "compiled":
                 torch._dynamo.reset()
                 rival.loss = torch.compile(rival.loss)
             rival.start(0)
             found[f"{form}, us per model"] = median_seconds(partial(_synchronous, rival, device)) / models * 1e6
-        if device == "cuda":
-            found["MiB"] = torch.cuda.max_memory_allocated() / 2**20
+            if device == "cuda":
+                found[f"{form}, MiB"] = torch.cuda.max_memory_allocated() / 2**20
     return found
 
 
@@ -91,12 +93,13 @@ def main() -> None:
         print("no accelerator found: the CPU beside itself", flush=True)
     report["steps"] = []
     for n, m, models in SIZES:
-        here = exact(device, n, m, models // 8 if alone else models)
-        there = here if alone else exact(cpu, n, m, models // 8)
-        other = pytorch(rival, n, m, models // 8 if rival == "cpu" else models)
+        few = models // 8  # on a CPU
+        here = exact(device, n, m, few if alone else models)
+        there = here if alone else exact(cpu, n, m, few)
+        other = pytorch(rival, n, m, few if rival == "cpu" else models)
         times = {f"{form}/exact": other[f"{form}, us per model"] / here["us per model"] for form in ("plain", "compiled")}
         ratios = times | {"CPU/device": there["us per model"] / here["us per model"]}
-        report["steps"].append({"n": n, "m": m, "models": models, "exact": here, "CPU": there, "PyTorch": other} | ratios)
+        report["steps"].append({"n": n, "m": m, "exact": here, "CPU": there, "PyTorch": other} | ratios)
         print(json.dumps(report["steps"][-1]), flush=True)
     report["row, s"] = row(device)
     report["row on CPU, s"] = report["row, s"] if alone else row(cpu)

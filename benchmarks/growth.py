@@ -139,19 +139,19 @@ def in_process(*arguments) -> list | dict:
     return json.loads(done.stdout)
 
 
-def sweep(seconds: list[float], bytes_: list[float], cores: int, here: float) -> dict:
-    """Days of the sweep: time is taken to fall with the rate of arithmetic, and hosts share cells and nothing else."""
-    shape = {name: SWEEP[name] for name in ("n", "m", "nodes")} | {"devices": cores}
+def sweep(rows: list[dict], cores: int, here: float) -> dict:
+    """Days of the sweep from the step measured at its shape on one core.
 
-    def days(cells):
-        return SWEEP["steps"] * predicted(work, seconds, shape | {"cells": cells}, cores) / 86_400
-
-    one, two = (predicted(space, bytes_, shape | {"cells": cells, "devices": 1}, cores) for cells in (1, 2))
+    Cells are taken to spread over cores and hosts without loss, and time on the H100 to fall with the rate of arithmetic.
+    """
+    alone = {name: SWEEP[name] for name in ("n", "m", "nodes")} | {"cells": 1, "devices": 1}
+    step = next(row for row in rows if alone.items() <= row.items())
+    days = SWEEP["cells"] * SWEEP["steps"] * step["seconds"] / cores / 86_400
     return SWEEP | {
-        "days, this machine": days(SWEEP["cells"]),
-        "days, one H100": days(SWEEP["cells"]) * here / H100,
-        f"days, {HOSTS} hosts like this": days(math.ceil(SWEEP["cells"] / HOSTS)),
-        "MB a cell": (two - one) / 1e6,
+        "days, this machine": days,
+        "days, one H100": days * here / H100,
+        f"days, {HOSTS} hosts like this": days / HOSTS,
+        "MB, one cell": step["bytes"] / 1e6,
     }
 
 
@@ -171,7 +171,7 @@ def main() -> None:
             result[f"{name} predicted"] = predicted(terms, models[name], point, cores)
     rows = [point | result | {"fitted": i < len(FIT)} for i, (point, result) in enumerate(zip(points, results, strict=True))]
     report = {"base": BASE, "rows": rows, "models": models, "cores": cores, "float64 product rate": here}
-    report["sweep"] = sweep(models["seconds"], models["bytes"], cores, here)
+    report["sweep"] = sweep(rows, cores, here)
     print(table(report))
     Path("results").mkdir(exist_ok=True)
     Path("results/growth.json").write_text(json.dumps(report, indent=2) + "\n")

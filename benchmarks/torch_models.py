@@ -15,6 +15,7 @@ Beside other busy processes two threads wait for each other and a step takes up 
 measure on an idle machine, or with `threads=1`.
 """
 
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,9 @@ MOST_SUMMED = 32
 def initial_weights(instances, n, m, seed):
     """Xavier normal, model by model, `(instances, n, m)`: of the stack, `instances` would count as a fan."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.nn.init.xavier_normal_(torch.empty(n, m), generator=generator) for _ in range(instances)])
+    empty = torch.empty(n, m, device="cpu")
+    weights = [torch.nn.init.xavier_normal_(empty.clone(), generator=generator) for _ in range(instances)]
+    return torch.stack(weights).to(torch.get_default_device())
 
 
 class Plain:
@@ -135,11 +138,11 @@ def hashed_uniform(keys, shape):
     return ((h >> 8) & 0xFFFFFF).float() * 2.0**-24
 
 
-def models(form, n, m, density, importance, *, batch=1024, rate=1e-3, decay=0.01, threads=2, **more):
+def models(form, n, m, density, importance, *, batch=1024, rate=1e-3, decay=0.01, threads=None, **more):
     """The models of one form, with `start(seed)`, `step()`, `W`, `b`; see `train` for the arguments."""
     if form not in ("plain", "best", "hashed"):
         raise ValueError(f"form = {form!r}: needs 'plain', 'best' or 'hashed'")
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     density, importance = (torch.tensor(np.asarray(a, np.float32)) for a in (density, importance))
     if importance.shape != (len(density), n):
         raise ValueError(f"importance has shape {tuple(importance.shape)}: needs ({len(density)}, {n})")

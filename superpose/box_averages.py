@@ -31,14 +31,15 @@ MOST_FLAT = 3
 
 def values(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
     """`E (x_i - r(y_i))^2`: over all inputs for few enough features, else `_pairs`; shape `(n,)`."""
-    return models_last(partial(_losses, sets, law), b)((gram, b), (sets.density, sets.pairs))
+    return models_last(partial(_losses, complete(sets, law), law), b)((gram, b), (sets.density, sets.pairs))
 
 
 def value_and_slopes(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> tuple[Rows, Square, Rows]:
     """`values`, `(n,)`; their slopes in g_ij, `(i, j)`; and in b_i, `(n,)`."""
+    whole = complete(sets, law)
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
-        value, pullback = jax.vjp(lambda *x: _losses(sets, law, x, fixed), *varied)
+        value, pullback = jax.vjp(lambda *x: _losses(whole, law, x, fixed), *varied)
         return value, *pullback(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
     return models_last(core, (b, gram, b))((gram, b), (sets.density, sets.pairs))
@@ -49,9 +50,9 @@ def complete(sets: Sets, law: Magnitude) -> bool:
     return sets.kind == "independent" and len(sets.idle) <= MOST_FLAT and law.flat
 
 
-def _losses(sets: Sets, law: Magnitude, varied: tuple, fixed: tuple) -> Array:
+def _losses(whole: bool, law: Magnitude, varied: tuple, fixed: tuple) -> Array:
     (gram, b), (density, pairs) = varied, fixed
-    if complete(sets, law):
+    if whole:
 
         def chance(on: np.ndarray) -> Array:
             return jnp.where(_along(on, b), density[None, None], 1 - density[None, None]).prod(2)

@@ -28,6 +28,7 @@ from superpose.cosine_series import (
     Square,
     Squares,
     Terms,
+    bare,
     chances,
     lifted,
     node_numbers,
@@ -44,9 +45,7 @@ FEWEST = 32
 LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
 TERMS = 32
-"""Chebyshev terms."""
-COARSE = 24
-"""Up to so many nodes, whose frequencies are lower, half the terms leave a smaller error than the nodes do."""
+"""Chebyshev terms at most. The fewer nodes, the lower their frequencies: two terms for three nodes err less than the nodes do."""
 STRIDE = 8
 """Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of R."""
 FEW = 16
@@ -54,8 +53,8 @@ FEW = 16
 
 
 def terms_for(nodes: int) -> int:
-    """Chebyshev terms R for so many nodes."""
-    return TERMS // 2 if nodes <= COARSE else TERMS
+    """Chebyshev terms R for so many nodes: 16 up to 24, 24 up to 36."""
+    return min(TERMS, max(16, STRIDE * -(-nodes // 12)))
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
@@ -244,10 +243,11 @@ def _polynomial_slope(coefficients: Array, x: Squares) -> Squares:
 
 def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> tuple[Array, Array]:
     """What each node adds to each output, `(nodes, n)`; and `sum_r |A_ri M_ri|` over the last quarter of terms, `(n,)`."""
+    known = bare(sets)
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
         (g, offset), (span, *rest) = varied, fixed
-        done = _pass(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b))
+        done = _pass(lifted(known, *rest), law, g, offset, span, node_numbers(nodes, g))
         last = slice(3 * len(done.polynomial) // 4, None)
         return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
 
@@ -260,11 +260,12 @@ def value_and_slopes(
     sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
 ) -> tuple[Rows, Square, Rows]:
     """As `cosine_series.value_and_slopes`."""
+    known = bare(sets)
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
         (g, offset), (span, *rest) = varied, fixed
-        chosen = lifted(sets, *rest)
-        done = _pass(chosen, law, g, offset, span, node_numbers(nodes, b))
+        chosen = lifted(known, *rest)
+        done = _pass(chosen, law, g, offset, span, node_numbers(nodes, g))
         slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
         return done.terms.value.sum(0), _with_large(chosen, done, slopes), done.terms.bias.sum(0)
 

@@ -119,6 +119,11 @@ def chances(sets: Sets) -> tuple:
     return sets.density, sets.idle, sets.others_idle, sets.pairs
 
 
+def bare(sets: Sets) -> Sets:
+    """The sets without what may differ, for functions that are traced later."""
+    return sets._replace(density=None, idle=None, others_idle=None, pairs=None)
+
+
 def lifted(sets: Sets, density: Array, idle: Array, others_idle: Array, pairs: Pairs | None) -> Sets:
     """The sets with `(S, M)` arrays made to go along (input or set, output, model)."""
     pairs = pairs and Pairs(spread=pairs.spread[:, None], scale=pairs.scale[None])
@@ -236,10 +241,11 @@ def _terms(sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interv
 
 def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> Float[Array, "nodes n"]:
     """What each node adds to each output's `E r^2 - 2 E[x_i r]`."""
+    known = bare(sets)
 
     def core(varied: tuple, fixed: tuple) -> Array:
         (g, offset), (span, *rest) = varied, fixed
-        return _terms(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b)).value
+        return _terms(lifted(known, *rest), law, g, offset, span, node_numbers(nodes, g)).value
 
     return models_last(core, jax.ShapeDtypeStruct((nodes, *b.shape), b.dtype))((gram.T, b), (span, *chances(sets)))
 
@@ -248,10 +254,11 @@ def value_and_slopes(
     sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
 ) -> tuple[Rows, Square, Rows]:
     """The series' share of each output's loss, `(n,)`; its slopes in g_ij, `(i, j)`; and in b_i, `(n,)`."""
+    known = bare(sets)
 
     def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
         (g, offset), (span, *rest) = varied, fixed
-        return _both_passes(lifted(sets, *rest), law, g, offset, span, node_numbers(nodes, b))
+        return _both_passes(lifted(known, *rest), law, g, offset, span, node_numbers(nodes, g))
 
     value, slopes, bias = models_last(core, (b, gram, b))((gram.T, b), (span, *chances(sets)))
     return value, slopes.T, bias

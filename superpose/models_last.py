@@ -25,8 +25,9 @@ ROUND = 32
 def models_last(core: Callable[..., Any], like: Any, *, most: int = MOST) -> Callable[..., Any]:
     """`f(varied, fixed)` on one model, from `core(varied, fixed)` on arrays with a trailing axis of models.
 
-    `varied` and `fixed` are tuples of arrays, on a CPU the largest of at most `most` numbers at a time, or one model; `like` a tree
-    with the shapes and dtypes of `f`'s outputs. `f` has a forward derivative in `varied`, none in `fixed`, and no reverse one.
+    `varied` and `fixed` are tuples of arrays; `like` a tree with the shapes and dtypes of `f`'s outputs. `f` has a forward
+    derivative in `varied`, none in `fixed` (a ValueError), and no reverse one. On a CPU values, not derivatives, are worked out for
+    so many models at a time that the largest array has at most `most` numbers, or for one.
     """
     core = jax.jit(core)  # traced once for each shape
     shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(like))
@@ -100,7 +101,10 @@ def _batch_tangent(flat: Sequence, axes: Sequence, *, tree: Any, shapes: tuple, 
 def _push(primals: Sequence, tangents: Sequence, *, tree: Any, most: int, **how: Any) -> tuple:  # noqa: ARG001
     """Values, and their tangents along those of `varied`."""
     varied, fixed = jax.tree.unflatten(tree, primals)
-    moves = jax.tree.unflatten(tree, [ad.instantiate_zeros(x)[None] for x in tangents])[0]
+    moves, still = jax.tree.unflatten(tree, tangents)
+    if not all(isinstance(x, ad.Zero) for x in jax.tree.leaves(still, is_leaf=lambda x: isinstance(x, ad.Zero))):
+        raise ValueError("distribution: relu_output has no derivative in it; use stop_gradient or finite differences")
+    moves = jax.tree.map(lambda x: ad.instantiate_zeros(x)[None], moves, is_leaf=lambda x: isinstance(x, ad.Zero))
     flat, tree = jax.tree.flatten((varied, moves, fixed))
     out = _tangent.bind(*flat, tree=tree, **how)
     half = len(out) // 2

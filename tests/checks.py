@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import settings
 
+from superpose import expected_loss
+
 theorem = settings(derandomize=True, deadline=None, max_examples=30, database=None)
 """Put above `@given`: the same examples in every run, no time limit on those that compile."""
 
@@ -12,6 +14,11 @@ EPS = float(jnp.finfo(jnp.zeros(()).dtype).eps)
 
 RTOL = max(1e-12, 64 * EPS)
 """For identities: 1e-12 in float64, 64 roundings (8e-6) in float32: the sums tested have tens of terms."""
+
+
+def traced_anew(patch):
+    """Let no function be used that was traced before `patch` changed a constant, nor kept that is traced after it."""
+    patch.setattr(expected_loss, "_value_and_slopes", expected_loss._value_and_slopes.__wrapped__)
 
 
 def assert_matches_simulation(samples, theory):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from checks import EPS, assert_close, assert_matches_simulation
+from checks import EPS, assert_close, assert_matches_simulation, traced_anew
 from exact_oracles import bromwich_loss, corner_sums, uniform_losses
 from jax.flatten_util import ravel_pytree
 
@@ -91,7 +91,7 @@ def zoo(n, count=4):
 
 
 def test_corner_sums_give_the_values_of_the_theory():
-    # theory.md section 1, "Values": exact fractions, all three features active.
+    # Integrated by hand to exact fractions, all three features active.
     found = corner_sums([0.7, -0.4, 0.25], -0.1, [1.0, 1.0, 1.0], 0)
     expected = [8057 / 38400, 370919 / 4480000, 2840843 / 18816000]
     np.testing.assert_allclose([float(x) for x in found], expected, rtol=1e-14)
@@ -143,7 +143,7 @@ def test_float32_is_enough_for_five_digits(n):
 
 @pytest.mark.x64
 def test_loss_gives_the_values_of_the_theory():
-    # theory.md section 1, "Values".
+    # Integrated piece by piece, to the digits given.
     angle = 2 * np.pi * jnp.arange(5) / 5
     pentagon = Params(W=jnp.stack([jnp.cos(angle), jnp.sin(angle)]), b=jnp.zeros(5))
     assert_close(total(pentagon, features.SparseUniform(0.1), 1.0, nodes=512), 0.0404235950410596, rtol=1e-9)
@@ -174,6 +174,7 @@ def test_closed_form_for_few_features_is_what_the_series_tends_to(monkeypatch):
     closed = uniform_outputs(W, b, p, 64)
     monkeypatch.setattr(box_averages, "MOST_FLAT", 0)
     series = jax.jit(lambda *a: uniform_outputs.__wrapped__(*a, 512))(W, b, p)
+    assert np.any(series != closed)  # two ways
     # Up to three kinked terms of three features at 512 nodes: 1e-7 allows for overlaps that are almost 0.
     assert_close(series, closed, rtol=1e-7)
 
@@ -358,6 +359,7 @@ def test_gradient_agrees_with_autodiff_of_the_series(law, kind, monkeypatch):
     monkeypatch.setattr(few_active, "MOST_STATES", 0)
     kind, pairs = ("independent", True) if kind == "pairs" else (kind, False)
     monkeypatch.setattr(expected_loss, "FINE", 20)
+    traced_anew(monkeypatch)
     nodes = 24 if pairs else 16
     density = {
         "independent": jnp.array([0.1, 0.6, 1.0, 0.5, 0.3]),
@@ -394,7 +396,9 @@ def test_gradient_of_the_series_tends_to_that_of_the_closed_form(monkeypatch):
     params, distribution = make_params(n=3), features.SparseUniform(jnp.array([0.2, 0.7, 1.0]))
     _, closed = value_and_gradient(params, distribution, jnp.ones(3))
     monkeypatch.setattr(box_averages, "MOST_FLAT", 0)
-    _, series = jax.jit(value_and_gradient.__wrapped__)(params, distribution, jnp.ones(3))
+    traced_anew(monkeypatch)
+    _, series = jax.jit(lambda *x: value_and_gradient.__wrapped__(*x))(params, distribution, jnp.ones(3))
+    assert np.any(series.W != closed.W)  # two ways
     assert_close(series.W, closed.W, rtol=1e-5)  # one power of the frequency less than the loss
     assert_close(series.b, closed.b, rtol=1e-5)
 
@@ -522,9 +526,36 @@ def test_derivative_in_the_distribution_is_refused():
     params = make_params()
     with pytest.raises(ValueError, match="no derivative"):
         jax.grad(lambda p: expected_loss.relu_output(params, features.SparseUniform(p)))(0.3)
+    for few in (make_params(n=n) for n in (2, 5, 40)):
+        with pytest.raises(ValueError, match="no derivative"):
+            jax.jacfwd(lambda p, few=few: jax.grad(expected_loss.relu_output)(few, features.SparseUniform(p)).b)(0.3)
     held = jax.jit(
         jax.grad(
             lambda W, p: expected_loss.relu_output(params.replace(W=W), features.SparseUniform(jax.lax.stop_gradient(p)))
         )
     )
     assert np.all(np.isfinite(held(params.W, 0.3)))
+
+
+@pytest.mark.parametrize("n", [5, 40])
+def test_products_of_matrices_are_in_full_precision_on_a_gpu(n):
+    params, distribution = make_params(n=n), features.SparseUniform(0.3)
+    for f in (
+        jax.grad(expected_loss.relu_output),
+        expected_loss.error_bound,
+        expected_loss.linear,
+        expected_loss.mean_field,
+    ):
+        traced = jax.jit(lambda W, b, f=f: f(Params(W=W, b=b), distribution)).trace(params.W, params.b)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+        products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+        assert products
+        assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+@pytest.mark.parametrize("n", [3, 5, 40])
+def test_no_traced_value_outlives_its_trace(n):
+    params, distribution = make_params(n=n), features.SparseUniform(0.3)
+    jax.clear_caches()
+    with jax.checking_leaks():
+        jax.jit(jax.grad(lambda q: expected_loss.relu_output(q, distribution, nodes=16)))(params)

@@ -112,7 +112,7 @@ def test_characteristic_function_generates_the_moments(name):
 
 @pytest.mark.parametrize("p", [0.001, 0.3, 1.0])
 def test_moments_by_hand(p):
-    # theory.md 2: Var = p/3 - p^2/4 for U[0, 1]. Binary p (1 - p); U[-1, 1] p/3; Exp(1) 2p - p^2.
+    # Var = p/3 - p^2/4 for U[0, 1]. Binary p (1 - p); U[-1, 1] p/3; Exp(1) 2p - p^2.
     values = [p / 3 - p**2 / 4, p * (1 - p), p / 3, 2 * p - p**2]
     for law, value, mean in zip(LAWS, values, [p / 2, p, 0, p], strict=True):
         assert_close(features.variance(law(p), n=2), [value] * 2)

@@ -101,7 +101,7 @@ def test_direct_sum_is_block_diagonal_and_keeps_dimensionality():
 
 
 def test_welch_bound_values():
-    assert frames.welch_bound(n=6, m=3) == pytest.approx(0.4472135955, rel=1e-10)  # theory.md 5: 1/sqrt 5
+    assert frames.welch_bound(n=6, m=3) == pytest.approx(0.4472135955, rel=1e-10)  # 1/sqrt 5
     assert frames.welch_bound(n=4, m=3) == pytest.approx(1 / 3, rel=1e-15)  # a tetrahedron's
     assert frames.welch_bound(n=5, m=5) == 0.0
     assert frames.welch_bound(n=2, m=1) == 1.0
@@ -137,7 +137,7 @@ def test_frame_potential_of_nothing_is_zero():
 
 
 def test_frame_potential_of_random_directions():
-    # E (u . v)^2 = 1/m for independent unit vectors (theory.md 5): n + n (n - 1)/m expected.
+    # E (u . v)^2 = 1/m for independent unit vectors: n + n (n - 1)/m expected.
     m, n, draws = 3, 4, 40_000
     W = jax.vmap(unit)(jax.random.normal(jax.random.key(1), (draws, m, n)))
     assert_matches_simulation(jax.vmap(frames.frame_potential)(W), n + n * (n - 1) / m)

@@ -60,7 +60,7 @@ def test_loops_agree(shape, zero_column):
 
 def test_dimensionality_of_a_pentagon_beside_two_features_in_a_line():
     W = frames.direct_sum(1.3 * frames.polygon(5), jnp.array([[0.7, -0.2]]))
-    # theory.md 3: (.4 x 5, .924528302, .0754716981), which is .49/.53 and .04/.53
+    # (.4 x 5, .924528302, .0754716981), which is .49/.53 and .04/.53
     D = feature_dimensionality(W)
     assert_close(D, [0.4] * 5 + [0.49 / 0.53, 0.04 / 0.53])
     np.testing.assert_allclose(D[5:], [0.924528302, 0.0754716981], rtol=max(1e-9, RTOL))  # digits given
@@ -201,7 +201,7 @@ def test_a_million_features():
 
 
 def test_interference_of_random_directions():
-    # Unit vectors: E (u . v)^2 = 1/m (theory.md 5).
+    # Unit vectors: E (u . v)^2 = 1/m.
     m, n, draws = 3, 4, 300_000
     W = jax.random.normal(jax.random.key(10), (draws, m, n))
     W = W / jnp.linalg.norm(W, axis=1, keepdims=True)

@@ -47,7 +47,10 @@ TINY = Diagram(densities=4, importances=5, restarts=2, steps=200)
 x64 = pytest.mark.x64
 starts = jax.jit(eager_starts, static_argnums=0)
 
-TRICRITICAL = ((0.520247736799398, 0.574041907440224), (0.837319580135034, 0.896440608365))  # theory.md, section 2
+TRICRITICAL = (
+    (0.520247736799398, 0.574041907440224),
+    (0.837319580135034, 0.896440608365),
+)  # found apart from this code
 DENSITIES = (0.1, 0.5, 0.7, 0.001, 0.002, 0.004, *(p + d for p, _ in TRICRITICAL for d in (-0.005, 0.005)))
 
 
@@ -104,7 +107,7 @@ def excess(theta, p, importance):
 @x64
 @pytest.mark.parametrize(
     ("p", "importance", "jump", "spinodal", "published"),
-    [  # theory.md, section 2, to the digits given there
+    [  # found apart from this code, to the digits given
         (0.1, 0.0487218979022, -0.604839262, 0.101966340859, 0.057143),
         (0.5, 0.535738764065, -0.756261842, 0.550444679663, 0.666667),
         (0.7, 0.772579530482, 0, 0.772579530482, np.nan),
@@ -381,7 +384,7 @@ def test_starts_differ_between_cells_and_seeds():
 @x64
 @pytest.mark.parametrize(
     ("p", "length", "bias", "loss"),
-    [  # theory.md, section 2, "Both optimal", to the digits given there
+    [  # both optimal; found apart from this code, to the digits given
         (0.5, 0.938902844049854, 0.0976826814112035, 0.0762824469895636),
         (0.01, 1.00124353791081, None, 3.33226173043636e-5),
     ],

@@ -12,7 +12,7 @@ PENTAGON = np.stack([np.cos(0.4 * np.pi * np.arange(5)), np.sin(0.4 * np.pi * np
 
 
 def exact_boundary(p):
-    """Roughly the exact one for n=2, m=1: I_sp of theory.md, section 2, lowered below p = .52."""
+    """Roughly the exact one for n=2, m=1: I_sp, lowered below p = .52."""
     c = p / 2 + 2 * (1 - p) ** 2
     B = np.where(p < 1, (-c + np.sqrt(c**2 + (1 - p) * p**3)) / np.where(p < 1, 2 * (1 - p) * p, 1), p / 2)
     f = p * ((B - p / 2) ** 2 / 4 + p / 3 - p**2 / 4) + (1 - p) * ((1 - p) * B**2 + p * B**3 / 3)
@@ -163,7 +163,7 @@ def test_phase_diagram_boundaries():
     (points,) = traces(figure, "tricritical point")
     assert [text for text in first[0].text if "tricritical" in text] == ["tricritical point, to within the grid"] * 2
     step = 100 ** (1 / 49)  # from one density of the grid to the next
-    for expected in (0.520247736799398, 0.837319580135034):  # theory.md, section 2
+    for expected in (0.520247736799398, 0.837319580135034):
         assert np.sum(np.abs(np.log(np.array(points.x) / expected)) < np.log(step)) == 2
 
 

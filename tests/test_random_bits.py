@@ -12,6 +12,7 @@ from superpose import random_bits
 @pytest.mark.parametrize("size", [1, 1001])
 def test_bits_are_those_of_jax(implementation, size):
     keys = jax.random.split(jax.random.key(3, impl=implementation), 4)
+    assert random_bits._ours(keys[0], size) == (implementation == "threefry2x32")
     found = jax.jit(jax.vmap(lambda key: random_bits.bits(key, size)))(keys)
     expected = jax.vmap(lambda key: jax.random.bits(key, (size,), "uint32"))(keys)
     np.testing.assert_array_equal(found, expected)

@@ -48,7 +48,7 @@ def test_relu_with_importance_one_is_the_default():
 
 @pytest.mark.parametrize("points", [3, 5, 50])
 def test_two_dimensions_hold_any_number_of_single_features(points):
-    # theory.md 9: |w|^2 = 1/(1 - cos(2 pi/T)), b = -cos(2 pi/T)/(1 - cos(2 pi/T)) returns each e_i.
+    # |w|^2 = 1/(1 - cos(2 pi/T)), b = -cos(2 pi/T)/(1 - cos(2 pi/T)) returns each e_i.
     c = np.cos(2 * np.pi / points)
     params = Params(W=frames.polygon(points) / np.sqrt(1 - c), b=jnp.full(points, -c / (1 - c)))
     x = np.eye(points)
@@ -58,13 +58,13 @@ def test_two_dimensions_hold_any_number_of_single_features(points):
 
 def test_the_sampled_loss_of_a_regular_pentagon():
     params = Params(W=frames.polygon(5), b=jnp.zeros(5))
-    # theory.md 1: L = 0.0404235950410596 at p = .1, b = 0, I = 1.
+    # By corner sums L = 0.0404235950410596 at p = .1, b = 0, I = 1.
     assert_matches_simulation(sampled_losses(params, features.SparseUniform(0.1)), 0.0404235950410596)
 
 
 def test_the_sampled_loss_of_two_features_in_one_dimension():
     params = Params(W=jnp.array([[0.9, -0.7]]), b=jnp.array([0.05, -0.02]))
-    # theory.md 1: L = 0.0398577287635495 at p = .3, I = (1, .6).
+    # By corner sums L = 0.0398577287635495 at p = .3, I = (1, .6).
     losses = sampled_losses(params, features.SparseUniform(0.3), jnp.array([1, 0.6]))
     assert_matches_simulation(losses, 0.0398577287635495)
 
@@ -74,7 +74,7 @@ def test_the_sampled_losses_of_the_papers_candidates(p):
     importance, uniform = 0.7, features.SparseUniform(p)
     weights = features.last_importance(importance, n=2)
     variance = float(features.variance(uniform, n=1)[0])
-    # theory.md 2: antipodal (1 + I) p^2/6; ignoring the second feature, I v.
+    # Antipodal (1 + I) p^2/6; ignoring the second feature, I v.
     antipodal = Params(W=frames.antipodal_pairs(1), b=jnp.zeros(2))
     assert_matches_simulation(sampled_losses(antipodal, uniform, weights), (1 + importance) * p**2 / 6)
     ignored = Params(W=jnp.array([[1.0, 0.0]]), b=jnp.array([0, p / 2]))
