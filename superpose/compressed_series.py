@@ -54,7 +54,7 @@ FEW = 16
 
 def terms_for(nodes: int) -> int:
     """Chebyshev terms R for so many nodes: 16 up to 24, 24 up to 36."""
-    return min(TERMS, max(16, STRIDE * -(-nodes // 12)))
+    return min(TERMS, max(16, 8 * -(-nodes // 12)))
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
