@@ -4,6 +4,7 @@ The processes come from a fork server that has imported the library, so each sta
 is their own matter (float32), so all run once.
 """
 
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -82,7 +83,12 @@ def bits(folder):
 
 
 def kept(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.glob(".sweep.chunks/*-*.npz")}
+    """The chunks there and when they were written; a run that is done removes them, perhaps while we look."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.glob(".sweep.chunks/*-*.npz"):
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def wait_for_chunks(folder, process, count=1):
