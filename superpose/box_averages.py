@@ -30,7 +30,7 @@ MOST_FLAT = 3
 
 
 def values(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
-    """`E (x_i - r(y_i))^2`: over all inputs for few enough features, else `_pairs`; shape `(n,)`."""
+    """`E (x_i - r(y_i))^2`: over all inputs for few enough features, else over `sets.pairs`; shape `(n,)`."""
     return models_last(partial(_losses, complete(sets, law), law), b)((gram, b), (sets.density, sets.pairs))
 
 
@@ -51,6 +51,7 @@ def complete(sets: Sets, law: Magnitude) -> bool:
 
 
 def _losses(whole: bool, law: Magnitude, varied: tuple, fixed: tuple) -> Array:
+    """`values`, over all inputs if `whole`; arrays with any trailing axes."""
     (gram, b), (density, pairs) = varied, fixed
     if whole:
 

@@ -1,8 +1,8 @@
 """The parts of the population loss that need no series: terms with hardly any set active, and polynomial moments.
 
 With nobody active the law of a pre-activation has an atom, with one active feature a step; both would make a cosine series
-converge slowly, so their share of the loss is taken exactly. Also exact: up to three features with a flat law, and binary
-features while their states can be listed.
+converge slowly, so their share of the loss is taken exactly. Also exact: binary features while their states can be listed; few
+features with a flat law are in `superpose.box_averages`.
 """
 
 from itertools import product as cartesian
