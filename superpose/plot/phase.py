@@ -11,7 +11,7 @@ import xarray as xr
 from plotly import graph_objects as go
 
 from superpose.plot import boundaries, regions
-from superpose.plot.template import BLACK, ORANGE, PALE, SKY, TEMPLATE, VERMILION
+from superpose.plot.template import BLACK, ORANGE, PALE, SKY, TEMPLATE, VERMILION, log_axis
 
 NAMES = ("ignored", "stored alone", "superposed")
 COLOURS = (PALE, SKY, ORANGE)
@@ -136,14 +136,14 @@ def _unconverged(where: np.ndarray, p: np.ndarray, importance: np.ndarray) -> li
 def _axes(figure: go.Figure, p: np.ndarray, importance: np.ndarray, title: str) -> None:
     """Logarithmic axes, density falling to the right, with ticks at 1 and 3 of each decade."""
     low, high = np.log10(_edges(p)[[0, -1]])
-    figure.update_xaxes(_ticks(low, high), type="log", range=[high, low])
+    figure.update_xaxes(_axis(low, high), range=[high, low])
     figure.update_xaxes(title_text="density p = 1 − S (log scale), sparser to the right")
     low, high = np.log10(_edges(importance)[[0, -1]])
-    figure.update_yaxes(_ticks(low, high), type="log", range=[low, high], title_text=title)
+    figure.update_yaxes(_axis(low, high), range=[low, high], title_text=title)
 
 
-def _ticks(low: float, high: float) -> dict:
+def _axis(low: float, high: float) -> dict:
     """Ticks at 1 and 3 times powers of ten; plotly's own where fewer than two lie in the range."""
-    values = [d * 10.0**k for k in range(int(low) - 2, int(high) + 2) for d in (1, 3)]
-    values = [v for v in values if low <= np.log10(v) <= high]
-    return {"tickvals": values, "ticktext": [f"{v:g}" for v in values]} if len(values) > 1 else {}
+    axis = log_axis(1, 3)
+    shown = [value for value in axis["tickvals"] if low <= np.log10(value) <= high]
+    return axis if len(shown) > 1 else {"type": "log"}
