@@ -7,14 +7,16 @@ On the nodes `w_k = k theta_i` of output i, the logarithm of a factor of the cha
 
 with coefficients C from the values of f at R points, the same for all outputs. What took n^2 K complex factors takes n^2 R real
 multiplications for the moments M, as many for the gradient, a polynomial in x_ij, and two small products of matrices. Each
-output's own feature and its largest overlaps stay factors of their own: the range of x shrinks to what is left.
+output's own feature and its largest overlaps stay factors of their own: the range of x shrinks to what is left. All is of one
+model, in arrays (input j, output i).
 
 f is psi, for the terms with one active feature, and `D = log(1 + q psi) - q psi`, q = p / (1 - p), where few features are active
 (`n q < 16`), elsewhere `log(1 - p + p psi)`: so terms with several active features keep their digits where p is small, p may be 1,
 and nothing overflows that is to be multiplied with a chance of nobody active that has underflowed.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +26,7 @@ from jaxtyping import Array
 from superpose.cosine_series import (
     Interval,
     Rows,
-    RowsOfAll,
     Square,
-    Squares,
     Terms,
     bare,
     chances,
@@ -37,7 +37,6 @@ from superpose.cosine_series import (
 )
 from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
-from superpose.models_last import models_last
 from superpose.sets import Sets, combine, product
 
 FEWEST = 32
@@ -65,18 +64,18 @@ def applies(sets: Sets, law: Magnitude) -> bool:
 class Bulk(NamedTuple):
     """What the compressed features add to each node, and how it changes with their overlaps."""
 
-    x: Array  # scaled overlaps (j, i, M), 0 for those that are factors of their own
-    moments: Array  # (R, i, M)
-    psi: tuple[Array, Array]  # Chebyshev coefficients of the real and imaginary part of psi, (K, R/2, M)
+    x: Array  # scaled overlaps (j, i), 0 for those that are factors of their own
+    moments: Array  # (R, i)
+    psi: tuple[Array, Array]  # Chebyshev coefficients of the real and imaginary part of psi, (K, R/2)
     log: tuple[Array, Array]  # and of D or log(1 - p + p psi)
     split: tuple[Array, Array, Array]  # (idle, one, rest) of their product
 
 
-def _large(gram: Squares) -> tuple[Array, Squares]:
-    """The own feature and the `LARGE` largest overlaps of each output, `(1 + LARGE, i, M)`; |g| of the others, -1 for these."""
+def _large(gram: Square) -> tuple[Array, Square]:
+    """The own feature and the `LARGE` largest overlaps of each output, `(1 + LARGE, i)`; |g| of the others, -1 for these."""
     size = jax.lax.stop_gradient(jnp.abs(gram))
-    row = jnp.arange(len(gram), dtype=jnp.int32)[:, None, None]
-    chosen = [jnp.broadcast_to(row[:, 0], size.shape[1:])]
+    row = jnp.arange(len(gram), dtype=jnp.int32)[:, None]
+    chosen = [row[:, 0]]
     for k in range(1 + LARGE):
         size = jnp.where(row == chosen[-1][None], -1, size)
         if k < LARGE:
@@ -86,10 +85,11 @@ def _large(gram: Squares) -> tuple[Array, Squares]:
     return jnp.stack(chosen), size
 
 
-def _chebyshev_moments(x: Squares, skipped: int, terms: int) -> Array:
+def _chebyshev_moments(x: Square, skipped: int, terms: int) -> Array:
     """`sum_j T_r(x_ij)`, r < terms, without the `skipped` features of each output, whose x is 0.
 
-    From `2 T_a T_b = T_{a+b} + T_{b-a}`: the sums of products of T_0 .. T_7 with T_0, T_8, T_16, .. are one product of matrices.
+    From `2 T_a T_b = T_{a+b} + T_{b-a}` and the sums of products of T_0 .. T_7 with T_0, T_8, T_16, ..: fewer arrays to store than
+    polynomials. One product of small matrices for each output would give these sums too, and take twice as long on a CPU.
     """
     near = [jnp.ones_like(x), x]
     for _ in range(2, STRIDE):
@@ -97,12 +97,12 @@ def _chebyshev_moments(x: Squares, skipped: int, terms: int) -> Array:
     far, step = [near[0]], 2 * near[STRIDE // 2] ** 2 - 1
     for _ in range(STRIDE, terms, STRIDE):
         far.append(step if len(far) == 1 else 2 * step * far[-1] - far[-2])
-    products = jnp.einsum("bjim,ajim->baim", jnp.stack(far), jnp.stack(near), precision="highest")
+    products = [[(a * b).sum(0) for a in near] for b in far]
     sums = list(products[0])
     for k in range(1, terms // STRIDE):
-        sums += [products[k, 0], *(2 * products[k, a] - sums[STRIDE * k - a] for a in range(1, STRIDE))]
+        sums += [products[k][0], *(2 * products[k][a] - sums[STRIDE * k - a] for a in range(1, STRIDE))]
     at_zero = np.cos(np.arange(terms) * np.pi / 2).round()
-    return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None, None]
+    return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None]
 
 
 def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,23 +116,19 @@ def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _coefficients(f: Array) -> tuple[Array, Array]:
-    """From values at the points, `(K, R/2, M)`, those of even orders of the real, of odd orders of the imaginary part."""
+    """From values at the points, `(K, R/2)`, those of even orders of the real, of odd orders of the imaginary part."""
     matrix = jnp.asarray(_points(2 * f.shape[1])[1], f.real.dtype)
-    even, odd = (
-        jnp.einsum("rq,kqm->krm", matrix[s::2], part, precision="highest") for s, part in enumerate((f.real, f.imag))
-    )
-    return even, odd
+    return f.real @ matrix[0::2].T, f.imag @ matrix[1::2].T
 
 
 def _sums(coefficients: tuple[Array, Array], moments: Array) -> Array:
-    """`sum_r C_kr M_ri`, complex, `(K, i, M)`."""
-    return jax.lax.complex(*[_matmul(c, moments[s::2]) for s, c in enumerate(coefficients)])
+    """`sum_r C_kr M_ri`, complex, `(K, i)`."""
+    return jax.lax.complex(coefficients[0] @ moments[0::2], coefficients[1] @ moments[1::2])
 
 
-def _matmul(a: Array, b: Array) -> Array:
-    """A product of matrices for each model, the models last; as XLA's fast product wants them first."""
-    first = (jnp.moveaxis(x, -1, 0) for x in (a, b))
-    return jnp.moveaxis(jnp.matmul(*first, precision="highest"), 0, -1)
+def _idle(p: Array, count: int) -> Array:
+    """`(1 - p)^count`, without the rounding of 1 - p."""
+    return jnp.exp(count * jnp.log1p(-p))
 
 
 def _odds(p: Array, count: int) -> tuple[Array, Array]:
@@ -141,49 +137,65 @@ def _odds(p: Array, count: int) -> tuple[Array, Array]:
     return few, jnp.where(few, p / jnp.where(few, 1 - p, 1), 0)
 
 
-def _logarithm(p: Array, few: Array, q: Array, psi: Array) -> Array:
-    """`D` where `few`, by its power series where `|q psi|` is small; elsewhere `log(1 - p + p psi)`."""
+def _chosen(few: Array, if_few: Callable, if_many: Callable, *arguments: Any) -> Array:
+    """One of two complex results; a CPU works out that one alone, real and imaginary parts apart, as that vectorises."""
+    parts = [lambda *x, f=f: ((z := f(*x)).real, z.imag) for f in (if_few, if_many)]
+    return jax.lax.complex(*jax.lax.cond(few, *parts, *arguments))
+
+
+def _small_logarithm(p: Array, q: Array, psi: Array) -> Array:  # noqa: ARG001
+    """`D`, by its power series where `|q psi|` is small."""
     z = scaled(q, psi)
     near = jnp.where(jnp.abs(z) < 0.1, z, 0)
     series = jnp.zeros_like(z)
     for power in range(12, 1, -1):
         series = near * series + (-1.0) ** (power + 1) / power
     log1p = jax.lax.complex(jnp.log1p(2 * z.real + z.real**2 + z.imag**2) / 2, jnp.arctan2(z.imag, 1 + z.real))
-    small = jnp.where(jnp.abs(z) < 0.1, series * near * near, log1p - z)
-    size = jnp.hypot(1 - p + p * psi.real, p * psi.imag)
-    angle = jnp.arctan2(p * psi.imag, 1 - p + p * psi.real)
-    whole = jax.lax.complex(jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny)), angle)
-    return jnp.where(few, small, whole)
+    return jnp.where(jnp.abs(z) < 0.1, series * near * near, log1p - z)
 
 
-def _bulk(p: Array, theta: RowsOfAll, gram: Squares, size: Squares, k: Array) -> tuple[Bulk, Array]:
-    """The compressed part; `p` is (1, M). Also the scale `theta_i / tau` of x."""
+def _logarithm(p: Array, q: Array, psi: Array) -> Array:  # noqa: ARG001
+    """`log(1 - p + p psi)`, by `log1p` near 1: what is rounded there comes with every feature."""
+    z = scaled(p, psi - 1)
+    square = 2 * z.real + z.real**2 + z.imag**2
+    size = jnp.hypot(1 + z.real, z.imag)
+    far = jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny))
+    return jax.lax.complex(
+        jnp.where(jnp.abs(square) < 0.5, jnp.log1p(jnp.maximum(square, -0.5)) / 2, far), jnp.arctan2(z.imag, 1 + z.real)
+    )
+
+
+def _bulk(p: Array, theta: Rows, gram: Square, size: Square, k: Array) -> tuple[Bulk, Array]:
+    """The compressed part, and the scale `theta_i / tau` of x."""
     count = len(gram) - 1 - LARGE
-    tau = jnp.maximum((theta * size.max(0)).max(0), jnp.finfo(gram.dtype).tiny ** 0.25)[None]
-    tau = jax.lax.stop_gradient(tau)
+    tau = jax.lax.stop_gradient(jnp.maximum((theta * size.max(0)).max(), jnp.finfo(gram.dtype).tiny ** 0.25))
     scale = theta / tau
     x = jnp.where(size < 0, 0, scale[None] * gram)
     terms = terms_for(len(k))
     moments = _chebyshev_moments(x, 1 + LARGE, terms)
-    rung = ladder(UNIFORM, jnp.asarray(_points(terms)[0], gram.dtype)[:, None] * tau, 0)
+    rung = ladder(UNIFORM, tau * jnp.asarray(_points(terms)[0], gram.dtype), 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
-    few, q = _odds(p[None], len(gram))
-    of_psi, of_log = _coefficients(psi), _coefficients(_logarithm(p[None], few, q, psi))
+    few, q = _odds(p, len(gram))
+    of_psi, of_log = _coefficients(psi), _coefficients(_chosen(few, _small_logarithm, _logarithm, p, q, psi))
     single, log = _sums(of_psi, moments), _sums(of_log, moments)
-    idle, other = (1 - p[None]) ** count, p[None] * (1 - p[None]) ** (count - 1)
+    idle, other = _idle(p, count), p * _idle(p, count - 1)
     one = scaled(other, single)
-    exponent = jax.lax.complex(q * single.real + jnp.where(few, log.real, 0), q * single.imag + log.imag)
-    rare = scaled(idle, _expm1(exponent) - exponent + log)
-    whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - one
-    rest = jnp.where(few, rare, jax.lax.complex(whole.real - idle, whole.imag))
-    return Bulk(x, moments, of_psi, of_log, (idle, one, rest)), scale
+
+    def rest_of_few(single: Array, log: Array) -> Array:
+        added = scaled(q, single)
+        return scaled(idle, _expm1(added + log) - added)
+
+    def rest_of_many(single: Array, log: Array) -> Array:
+        whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - scaled(other, single)
+        return jax.lax.complex(whole.real - idle, whole.imag)
+
+    return Bulk(x, moments, of_psi, of_log, (idle, one, _chosen(few, rest_of_few, rest_of_many, single, log))), scale
 
 
 def _expm1(z: Array) -> Array:
     """`e^z - 1` for complex z; digits are kept where z is small."""
-    return jax.lax.complex(
-        jnp.expm1(z.real) * jnp.cos(z.imag) - 2 * jnp.sin(z.imag / 2) ** 2, jnp.exp(z.real) * jnp.sin(z.imag)
-    )
+    grown, sine, cosine = jnp.expm1(z.real), jnp.sin(z.imag / 2), jnp.cos(z.imag / 2)
+    return jax.lax.complex(grown - 2 * (1 + grown) * sine**2, 2 * (1 + grown) * sine * cosine)
 
 
 class Passed(NamedTuple):
@@ -193,48 +205,49 @@ class Passed(NamedTuple):
     bulk: Bulk
     scale: Array
     large: Array
-    explicit: tuple[Array, Array]  # psi and psi' of the large overlaps, (K, 1 + LARGE, i, M)
-    polynomial: Array  # d loss_i / d M_ri, (R, i, M)
+    explicit: tuple[Array, Array]  # psi and psi' of the large overlaps, (K, 1 + LARGE, i)
+    polynomial: Array  # d loss_i / d M_ri, (R, i)
 
 
-def _pass(sets: Sets, law: Magnitude, gram: Squares, b: RowsOfAll, span: Interval, k: Array) -> Passed:
-    theta, p = jnp.pi / (span.c - span.a), sets.density[:1, 0]
+def _pass(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, k: Array) -> Passed:
+    theta, p = jnp.pi / (span.c - span.a), sets.density[0]
     large, size = _large(gram)
     overlaps = jnp.take_along_axis(gram, large, axis=0)
     bulk, scale = _bulk(p, theta, gram, size, k)
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
-    idle = jnp.broadcast_to((1 - p)[None, None], (1 + LARGE, 1, 1, p.shape[-1]))
-    active = scaled(p[None, None], jnp.moveaxis(psi, 1, 0))
-    explicit = ((1 - p[None]) ** (1 + LARGE), *product(idle, active))
+    idle = jnp.broadcast_to(1 - p, (1 + LARGE, 1, 1))
+    active = scaled(p, jnp.moveaxis(psi, 1, 0))
+    explicit = (_idle(p, 1 + LARGE), *product(idle, active))
     _, one, rest = combine(explicit, bulk.split)
     one, rest = kept((one, rest))
     own = [values[:, :1] for values in (psi, dpsi, ddpsi)]
-    terms = kept(series_terms(sets, b, span, k, (one, rest), own))
-    w = k[:, None, None] * theta[None]
+    one_model = jax.tree.map(lambda x: x[..., None], (chances(sets), b, span, (one, rest), own))
+    chance, offset, interval, products, of_own = one_model
+    terms = series_terms(lifted(bare(sets), *chance), offset, interval, k, products, of_own)
+    terms = kept(jax.tree.map(lambda x: x[..., 0], terms))
+    w = k[:, None] * theta[None]
     of_square, of_cross = scaled(1 / w, terms.square_factor), scaled(1 / w, terms.cross_factor)
-    few, q = _odds(p[None], len(gram))
-    none = (1 - p[None]) ** len(gram)
-    all_ = of_square * jax.lax.complex(terms.more.real + none, terms.more.imag) + of_cross
+    few, q = _odds(p, len(gram))
+    all_ = of_square * jax.lax.complex(terms.more.real + _idle(p, len(gram)), terms.more.imag) + of_cross
     rare = scaled(q, of_square * terms.more + of_cross)
-    single = jnp.where(few, rare, scaled(-p[None] * sets.others_idle[:1, 0][None], of_square))
+    single = jnp.where(few, rare, scaled(-p * sets.others_idle[0], of_square))
     polynomial = _transposed(bulk.psi, single) + _transposed(bulk.log, all_)
     return Passed(terms, bulk, scale, large, (psi, dpsi), polynomial)
 
 
 def _transposed(coefficients: tuple[Array, Array], factor: Array) -> Array:
-    """`Re sum_k C_kr factor_ki`, orders interleaved again, `(R, i, M)`."""
-    even = _matmul(jnp.swapaxes(coefficients[0], 0, 1), factor.real)
-    odd = -_matmul(jnp.swapaxes(coefficients[1], 0, 1), factor.imag)
-    return jnp.stack([even, odd], 1).reshape(-1, *even.shape[1:])
+    """`Re sum_k C_kr factor_ki`, orders interleaved again, `(R, i)`."""
+    even, odd = coefficients[0].T @ factor.real, -coefficients[1].T @ factor.imag
+    return jnp.stack([even, odd], 1).reshape(-1, even.shape[1])
 
 
-def _polynomial_slope(coefficients: Array, x: Squares) -> Squares:
+def _polynomial_slope(coefficients: Array, x: Square) -> Square:
     """`sum_r A_ri T_r'(x_ij)`: the series of the derivative, by Clenshaw's recurrence."""
     r = np.arange(len(coefficients))
     derivative = np.where((r[None, :] > r[:, None]) & ((r[None, :] - r[:, None]) % 2 == 1), 2.0 * r[None, :], 0)
     derivative[0] /= 2
-    slope = jnp.einsum("sr,rim->sim", jnp.asarray(derivative, x.dtype), coefficients, precision="highest")
+    slope = jnp.asarray(derivative, x.dtype) @ coefficients
     after, now = jnp.zeros_like(x), jnp.zeros_like(x)
     for s in range(len(r) - 2, 0, -1):
         after, now = now, 2 * x * now - after + slope[s][None]
@@ -243,45 +256,28 @@ def _polynomial_slope(coefficients: Array, x: Squares) -> Squares:
 
 def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> tuple[Array, Array]:
     """What each node adds to each output, `(nodes, n)`; and `sum_r |A_ri M_ri|` over the last quarter of terms, `(n,)`."""
-    known = bare(sets)
-
-    def core(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
-        (g, offset), (span, *rest) = varied, fixed
-        done = _pass(lifted(known, *rest), law, g, offset, span, node_numbers(nodes, g))
-        last = slice(3 * len(done.polynomial) // 4, None)
-        return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
-
-    return models_last(core, (jax.ShapeDtypeStruct((nodes, *b.shape), b.dtype), b), most=1)(
-        (gram.T, b), (span, *chances(sets))
-    )
+    done = _pass(sets, law, gram.T, b, span, node_numbers(nodes, gram))
+    last = slice(3 * len(done.polynomial) // 4, None)
+    return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
 
 
 def value_and_slopes(
     sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
 ) -> tuple[Rows, Square, Rows]:
     """As `cosine_series.value_and_slopes`."""
-    known = bare(sets)
-
-    def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
-        (g, offset), (span, *rest) = varied, fixed
-        chosen = lifted(known, *rest)
-        done = _pass(chosen, law, g, offset, span, node_numbers(nodes, g))
-        slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
-        return done.terms.value.sum(0), _with_large(chosen, done, slopes), done.terms.bias.sum(0)
-
-    value, slopes, bias = models_last(core, (b, gram, b), most=1)((gram.T, b), (span, *chances(sets)))
-    return value, slopes.T, bias
+    done = _pass(sets, law, gram.T, b, span, node_numbers(nodes, gram))
+    slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
+    return done.terms.value.sum(0), _with_large(sets, done, slopes).T, done.terms.bias.sum(0)
 
 
-def _with_large(sets: Sets, done: Passed, slopes: Squares) -> Squares:
+def _with_large(sets: Sets, done: Passed, slopes: Square) -> Square:
     """Put in the slopes of the large overlaps, which are those of the direct product."""
-    terms, (psi, dpsi), p = done.terms, done.explicit, sets.density[:1, 0][None, None]
-    active, others = scaled(p, psi), sets.others_idle[:1, 0][None, None]
+    terms, (psi, dpsi), p = done.terms, done.explicit, sets.density[0]
+    active, others = scaled(p, psi), sets.others_idle[0]
     total = jax.lax.complex(1 - p + active.real, active.imag)
-    elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, slopes.dtype)[None, :, None, None]
+    elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, slopes.dtype)[None, :, None]
     factor = terms.square_factor[:, None] * (terms.more[:, None] - scaled(others, active))
     factor = quotient(factor + scaled(elsewhere, terms.cross_factor[:, None]), total)
     exact = (factor * scaled(p, dpsi)).real.sum(0)
     exact = exact.at[0].add(terms.own_slopes[0].sum(0))
-    _, output, model = np.indices(exact.shape)
-    return slopes.at[done.large, output, model].set(exact)
+    return slopes.at[done.large, np.indices(exact.shape)[1]].set(exact)

@@ -17,6 +17,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from superpose import box_averages, compressed_series, cosine_series, features, few_active
+from superpose.models_last import one_at_a_time
 from superpose.sets import Sets, sets_of
 from superpose.toy_model import Params
 
@@ -29,6 +30,10 @@ FINE = 128
 and then the least smooth terms, of two features almost orthogonal to an output, decide about the error."""
 
 
+MANY = 32
+"""Features from which a CPU works on one model at a time, whose arrays of n^2 numbers then stay in its cache."""
+
+
 def _precisely(f: Callable) -> Callable:
     """`f` with products of matrices in full precision on a GPU, whose default for float32 keeps 3 digits."""
 
@@ -36,6 +41,26 @@ def _precisely(f: Callable) -> Callable:
     def run(*args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision("highest"):
             return f(*args, **kwargs)
+
+    return run
+
+
+def _each(f: Callable[[tuple, tuple], Any], n: int) -> Callable[[tuple, tuple], Any]:
+    """`f(varied, fixed)` of a model; with many features, of one model at a time on a CPU."""
+    return f if n < MANY else one_at_a_time(f)
+
+
+def _of_a_model(f: Callable[[Params, features.Distribution, int], Any]) -> Callable:
+    """From `f(params, distribution, nodes)` `run(W, b, law_values, law_tree, nodes)`, compiled once for all uses with one shape."""
+
+    @partial(jax.jit, static_argnums=(3, 4))
+    def run(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> Any:
+        @_precisely
+        def one(varied: tuple, fixed: tuple) -> Any:
+            W, b = varied
+            return f(Params(W=W, b=b), jax.tree.unflatten(law_tree, fixed), nodes)
+
+        return _each(one, len(b))((W, b), tuple(law_values))
 
     return run
 
@@ -73,13 +98,11 @@ def relu_output(
 
 def output_losses(params: Params, distribution: features.Distribution, *, nodes: int = 64) -> Float[Array, " n"]:
     """`E (x_i - r(y_i))^2` of each output, shape `(n,)`: `relu_output` before importances; see there."""
-    _check(params, nodes)
-    features.check(distribution, n=params.b.shape[0])
+    _check(params, distribution, nodes)
     law_values, law_tree = jax.tree.flatten(distribution)
     return _output_losses(params.W, params.b, law_values, law_tree, nodes)
 
 
-@_precisely
 def error_bound(
     params: Params, distribution: features.Distribution, importance: Importance = 1.0, *, nodes: int = 64
 ) -> Float[Array, ""]:
@@ -87,16 +110,23 @@ def error_bound(
 
     `sum_i I_i [2 max_{K/2 <= k < K} |S_K - S_k| + P(y_i outside [a, c]) (c - a)^2 + 4 eps sum_k |term_k| + sum_r |A_ri M_ri|]`,
     with S_k the series cut at node k and, for many features, the last quarter of Chebyshev terms; 0 where a closed form is used.
-    Costs as much as the loss. For float64: it leaves out float32's rounding of many features, up to 4e-4 of the loss at n = 400.
+    Costs as much as the loss. For float64: it leaves out float32's rounding of many features, up to 1e-4 of the loss at n = 1,000.
 
     Returns:
         Absolute error, a scalar >= 0; raises as `relu_output`.
     """
-    _check(params, nodes)
+    _check(params, distribution, nodes)
+    law_values, law_tree = jax.tree.flatten(distribution)
+    return jnp.sum(importance * _bounds(params.W, params.b, law_values, law_tree, nodes))
+
+
+@_of_a_model
+def _bounds(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
+    """`error_bound` of each output."""
     exact, sets = _exact(params, distribution, nodes)
     law, gram = features.magnitude(distribution), params.W.T @ params.W
     if exact is not None or box_averages.complete(sets, law):
-        return jnp.zeros((), params.b.dtype)
+        return jnp.zeros_like(params.b)
     span = cosine_series.interval(sets, law, gram, params.b, nodes=nodes)
     if compressed_series.applies(sets, law):
         terms, beyond = compressed_series.node_values(sets, law, gram, params.b, span, nodes=nodes)
@@ -104,7 +134,7 @@ def error_bound(
         terms, beyond = cosine_series.node_values(sets, law, gram, params.b, span, nodes=nodes), 0
     after = jnp.cumsum(terms[::-1], axis=0)[: nodes // 2]  # S_K - S_k for k = K-1 .. K/2
     rounding = 4 * jnp.finfo(terms.dtype).eps * jnp.abs(terms).sum(0)
-    return jnp.sum(importance * (2 * jnp.abs(after).max(0) + span.tail * (span.c - span.a) ** 2 + rounding + beyond))
+    return 2 * jnp.abs(after).max(0) + span.tail * (span.c - span.a) ** 2 + rounding + beyond
 
 
 @_precisely
@@ -145,20 +175,24 @@ def mean_field(params: Params, distribution: features.Distribution, importance: 
     return jnp.sum(importance * (features.variance(distribution, n=n) + mean**2 - 2 * cross + second))
 
 
-def _check(params: Params, nodes: int) -> None:
+def _check(params: Params, distribution: features.Distribution, nodes: int) -> None:
     if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
         raise ValueError(f"W has shape {params.W.shape}, b {params.b.shape}: needs (m, n) and (n,) for one model")
     if nodes < FEWEST:
         raise ValueError(f"nodes = {nodes}: needs at least {FEWEST}")
+    features.check(distribution, n=params.b.shape[0])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-@_precisely
 def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> Float[Array, " n"]:
     """`output_losses`; plain arrays, as what `custom_vjp` passes to `_forward` would not do for fields of `Params`."""
-    params, distribution = Params(W=W, b=b), jax.tree.unflatten(law_tree, law_values)
+    return _losses(W, b, law_values, law_tree, nodes)
+
+
+@_of_a_model
+def _losses(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
     exact, sets = _exact(params, distribution, nodes)
-    gram, law = W.T @ W, features.magnitude(distribution)
+    gram, b, law = params.W.T @ params.W, params.b, features.magnitude(distribution)
     if exact is not None:
         return exact(gram, b)
     if box_averages.complete(sets, law):
@@ -180,12 +214,9 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
     return loss, (W.value, by_gram, by_bias)
 
 
-@partial(jax.jit, static_argnums=(3, 4))
-@_precisely
-def _value_and_slopes(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, Array, Array]:
-    """In a `jit` of its own, so that it is traced once for all its uses with one shape."""
-    params, distribution = Params(W=W, b=b), jax.tree.unflatten(law_tree, law_values)
-    gram, law = W.T @ W, features.magnitude(distribution)
+@_of_a_model
+def _value_and_slopes(params: Params, distribution: features.Distribution, nodes: int) -> tuple[Array, Array, Array]:
+    gram, b, law = params.W.T @ params.W, params.b, features.magnitude(distribution)
     exact, sets = _exact(params, distribution, nodes)
     parts = []
     if sets.pairs is not None or box_averages.complete(sets, law):
@@ -201,11 +232,20 @@ def _value_and_slopes(W: Array, b: Array, law_values: list, law_tree: Any, nodes
     return jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
 
 
-@_precisely
 def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001
     W, by_gram, by_bias = residuals
+    by_bias, by_weight = _each(_pulled, len(by_bias))((W, by_gram, by_bias, cotangent), ())
+    return by_weight, by_bias, None
+
+
+@_precisely
+def _pulled(varied: tuple, fixed: tuple) -> tuple[Array, Array]:  # noqa: ARG001
+    """The slopes in b and W of the outputs' losses, weighted with a cotangent."""
+    W, by_gram, by_bias, cotangent = varied
     weighted = cotangent[:, None] * by_gram
-    return W @ (weighted + weighted.T), cotangent * by_bias, None
+    both = weighted + weighted.T
+    small = len(both) < MANY  # a batch of such products is slow on a CPU
+    return cotangent * by_bias, (W[:, :, None] * both[None]).sum(1) if small else W @ both
 
 
 _output_losses.defvjp(_forward, _backward, symbolic_zeros=True)

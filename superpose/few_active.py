@@ -66,10 +66,10 @@ def moments(sets: Sets, law: Magnitude, gram: Square, offset: Rows) -> tuple[Flo
         `E x_i (offset_i + Y_i)^2`; the last four of shape `(n,)`.
     """
     first, second = set_moments(sets, law, gram)
-    one, rest = product(sets.idle, 1 - sets.idle)
     removed = sets.removed == 1
-    others = _others_active(sets) if removed else jnp.ones_like(sets.idle)
-    probability = rest if removed else one + rest
+    others, any_, several = _activity(sets)
+    probability = several if removed else any_
+    others = others if removed else jnp.ones_like(others)
     total, squares = first.sum(1), (first**2).sum(1)
     square = offset**2 * probability + 2 * offset * (first @ others) + second @ others + total**2 - squares
     own_first, own_second = _own(sets, first), _own(sets, second)
@@ -102,10 +102,19 @@ def _pair_moments(pairs: Pairs, density: Rows, law: Magnitude, gram: Square, off
     return probability, square, single, tilt, cross
 
 
-def _others_active(sets: Sets) -> Array:
-    """`1 - prod_{l != s} idle_l` from logarithms, so that it keeps its digits where it is small; shape `(S,)`."""
-    logs = jnp.log1p(-jnp.minimum(1 - sets.idle, 1 - jnp.finfo(sets.idle.dtype).eps))
-    return -jnp.expm1(logs.sum() - logs)
+def _activity(sets: Sets) -> tuple[Array, Array, Array]:
+    """Probability that a set other than s is active, shape `(S,)`; that any set is; that more than one is.
+
+    From each set's chance and `log(1 - chance)`: `1 - chance`, rounded, keeps few digits of a small chance.
+    """
+    chance = sets.density if sets.alone else 1 - sets.idle
+    logs = jnp.log1p(-jnp.minimum(chance, 1 - jnp.finfo(chance.dtype).eps))
+    total, small = logs.sum(), chance < 0.5
+    fewer = jnp.exp(total) + (chance * jnp.exp(total - logs)).sum()
+    odds = jnp.where(fewer < 0.5, 0, jnp.where(small, chance / jnp.where(small, 1 - chance, 1), chance))
+    _, more = product(jnp.where(small, 1, 1 - chance), odds)  # nothing is subtracted
+    several = jnp.where(fewer < 0.5, 1 - fewer, jnp.exp(jnp.where(small, logs, 0).sum()) * more)
+    return -jnp.expm1(total - logs), -jnp.expm1(total), several
 
 
 def _own(sets: Sets, x: Array) -> Rows:

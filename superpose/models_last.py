@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
@@ -22,22 +22,41 @@ ROUND = 32
 """Models in a part are a multiple of this where they can be: whole vector registers."""
 
 
-def models_last(core: Callable[..., Any], like: Any, *, most: int = MOST) -> Callable[..., Any]:
+def models_last(core: Callable[..., Any], like: Any) -> Callable[..., Any]:
     """`f(varied, fixed)` on one model, from `core(varied, fixed)` on arrays with a trailing axis of models.
 
     `varied` and `fixed` are tuples of arrays; `like` a tree with the shapes and dtypes of `f`'s outputs. `f` has a forward
     derivative in `varied`, none in `fixed` (a ValueError), and no reverse one. On a CPU values, not derivatives, are worked out for
-    so many models at a time that the largest array has at most `most` numbers, or for one.
+    so many models at a time that the largest array has at most `MOST` numbers, or for one.
     """
     core = jax.jit(core)  # traced once for each shape
-    shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(like))
+    return partial(_bind, core, partial(_in_chunks, core), like)
+
+
+def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
+    """As `models_last`, from `single(varied, fixed)` on the arrays of one large model; a CPU works them out one after the other.
+
+    There the arrays have no axis of models: XLA's reductions would run along it, of length 1, and take ten times as long.
+    """
 
     def f(varied: tuple, fixed: tuple) -> Any:
-        flat, tree = jax.tree.flatten((varied, fixed))
-        out = _values.bind(*[x[..., None] for x in flat], core=core, tree=tree, shapes=shapes, most=most)
-        return jax.tree.unflatten(jax.tree.structure(like), [x[..., 0] for x in out])
+        traced, like = jax.make_jaxpr(single, return_shape=True)(varied, fixed)  # once, for values and derivatives
+
+        def run(varied: tuple, fixed: tuple) -> list[Array]:
+            return jaxpr_as_fun(traced)(*jax.tree.leaves((varied, fixed)))
+
+        core = jax.jit(jax.vmap(run, in_axes=-1, out_axes=-1))
+        return _bind(core, partial(_in_turn, run), like, varied, fixed)
 
     return f
+
+
+def _bind(core: Callable[..., Any], on_cpu: Callable[..., Any], like: Any, varied: tuple, fixed: tuple) -> Any:
+    flat, tree = jax.tree.flatten((varied, fixed))
+    outputs, tree_out = jax.tree.flatten(like)
+    shapes = tuple((x.shape, x.dtype) for x in outputs)
+    out = _values.bind(*[x[..., None] for x in flat], core=core, tree=tree, shapes=shapes, on_cpu=on_cpu)
+    return jax.tree.unflatten(tree_out, [x[..., 0] for x in out])
 
 
 # Primitives of their own, as each level of `vmap` would trace a `custom_vmap` anew, and a Hessian has two.
@@ -45,12 +64,12 @@ _values, _tangent = Primitive("models_last"), Primitive("models_last_tangent")
 _values.multiple_results = _tangent.multiple_results = True
 
 
-def _valued(*flat: Array, core: Callable, tree: Any, shapes: tuple, most: int) -> list[Array]:  # noqa: ARG001
+def _valued(*flat: Array, core: Callable, tree: Any, **how: Any) -> list[Array]:  # noqa: ARG001
     return jax.tree.leaves(core(*jax.tree.unflatten(tree, flat)))
 
 
-def _valued_in_chunks(*flat: Array, core: Callable, tree: Any, shapes: tuple, most: int) -> list[Array]:  # noqa: ARG001
-    return jax.tree.leaves(_in_chunks(core, jax.tree.unflatten(tree, flat), most))
+def _valued_on_cpu(*flat: Array, on_cpu: Callable, tree: Any, **how: Any) -> list[Array]:  # noqa: ARG001
+    return jax.tree.leaves(on_cpu(jax.tree.unflatten(tree, flat)))
 
 
 def _pushed(*flat: Array, core: Callable, tree: Any, shapes: tuple) -> list[Array]:  # noqa: ARG001
@@ -98,7 +117,7 @@ def _batch_tangent(flat: Sequence, axes: Sequence, *, tree: Any, shapes: tuple, 
     return [*value, *slope], [None] * len(value) + [0] * len(slope)
 
 
-def _push(primals: Sequence, tangents: Sequence, *, tree: Any, most: int, **how: Any) -> tuple:  # noqa: ARG001
+def _push(primals: Sequence, tangents: Sequence, *, tree: Any, on_cpu: Callable, **how: Any) -> tuple:  # noqa: ARG001
     """Values, and their tangents along those of `varied`."""
     varied, fixed = jax.tree.unflatten(tree, primals)
     moves, still = jax.tree.unflatten(tree, tangents)
@@ -126,7 +145,7 @@ for primitive, run, shapes_of, batch, push in (
     mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True))
     batching.primitive_batchers[primitive] = batch
     ad.primitive_jvps[primitive] = push
-mlir.register_lowering(_values, mlir.lower_fun(_valued_in_chunks, multiple_results=True), platform="cpu")
+mlir.register_lowering(_values, mlir.lower_fun(_valued_on_cpu, multiple_results=True), platform="cpu")
 
 
 def _merge(x: Array, mapped: bool, size: int) -> Array:
@@ -146,11 +165,17 @@ def _lengthen(x: Array, mapped: bool, size: int) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _in_chunks(core: Callable[..., Any], arguments: tuple, most: int) -> Any:
-    """`core(*arguments)` in parts of so many models as keep the largest array within `most` numbers."""
+def _in_turn(single: Callable[..., Any], arguments: tuple) -> Any:
+    """`single` of each model."""
+    models_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), arguments)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), jax.lax.map(lambda one: single(*one), models_first))
+
+
+def _in_chunks(core: Callable[..., Any], arguments: tuple) -> Any:
+    """`core(*arguments)` in parts of so many models as keep the largest array within `MOST` numbers."""
     leaves = jax.tree.leaves(arguments)
     models = leaves[0].shape[-1]
-    width = max(1, most // max(x.size // models for x in leaves))
+    width = max(1, MOST // max(x.size // models for x in leaves))
     if models <= width:
         return core(*arguments)
     width = width // ROUND * ROUND or width

@@ -1,14 +1,12 @@
 """A function with the models last is the same function of one model, under every nesting of `vmap` and forward mode."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import EPS, assert_close
 
-from superpose.models_last import models_last as last
+from superpose import models_last
 
 
 def core(varied, fixed):
@@ -20,8 +18,16 @@ def plain(x, y, scale):
     return (x**2 * y[None, :]).sum(0) * scale, jnp.sin(x) * y[None, :]
 
 
-def f(x, y, scale, most=2**14):
-    return last(core, (y, x), most=most)((x, y), (scale,))
+def single(varied, fixed):
+    return plain(*varied, *fixed)
+
+
+def f(x, y, scale):
+    return models_last.models_last(core, (y, x))((x, y), (scale,))
+
+
+def in_turn(x, y, scale):
+    return models_last.one_at_a_time(single)((x, y), (scale,))
 
 
 def inputs(*lead):
@@ -29,34 +35,49 @@ def inputs(*lead):
     return [jnp.asarray(rng.standard_normal((*lead, *shape))) for shape in ((3, 4), (4,), (4,))]
 
 
-def both(transform, *arguments, most=2**14):
-    found, expected = transform(partial(f, most=most))(*arguments), transform(plain)(*arguments)
+def both(transform, *arguments, f=f):
+    found, expected = transform(f)(*arguments), transform(plain)(*arguments)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape
         assert_close(a, b, rtol=16 * EPS)
 
 
-@pytest.mark.parametrize("most", [2**14, 40, 1])
-@pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None), (None, 0, 0), (None, None, 0)])
-def test_vmap_nested_or_not_gives_what_each_model_gives(axes, most):
-    """With 40 numbers, three models at a time; with 1, one."""
-    both(lambda g: g, *inputs(), most=most)
+def nested(axes, f):
+    both(lambda g: g, *inputs(), f=f)
     arguments = [x if axis == 0 else x[0] for x, axis in zip(inputs(7), axes, strict=True)]
-    both(lambda g: jax.jit(jax.vmap(g, axes)), *arguments, most=most)
+    both(lambda g: jax.jit(jax.vmap(g, axes)), *arguments, f=f)
     arguments = [x if axis == 0 else x[0, 0] for x, axis in zip(inputs(5, 7), axes, strict=True)]
-    both(lambda g: jax.vmap(jax.vmap(g, axes), axes), *arguments, most=most)
+    both(lambda g: jax.vmap(jax.vmap(g, axes), axes), *arguments, f=f)
 
 
+AXES = [(0, 0, 0), (0, None, None), (None, 0, 0), (None, None, 0)]
+
+
+@pytest.mark.parametrize("most", [2**14, 40, 1])
+@pytest.mark.parametrize("axes", AXES)
+def test_vmap_nested_or_not_gives_what_each_model_gives(axes, most, monkeypatch):
+    """With 40 numbers, three models at a time; with 1, one."""
+    monkeypatch.setattr(models_last, "MOST", most)
+    nested(axes, f)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_one_at_a_time_gives_what_each_model_gives(axes):
+    nested(axes, in_turn)
+
+
+@pytest.mark.parametrize("f", [f, in_turn])
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None), (None, 0, None)])
-def test_forward_derivatives_inside_and_outside_of_vmap(axes):
+def test_forward_derivatives_inside_and_outside_of_vmap(axes, f):
     arguments = [x if axis == 0 else x[0] for x, axis in zip(inputs(7), axes, strict=True)]
-    both(lambda g: jax.jacfwd(g, argnums=(0, 1)), *inputs())
-    both(lambda g: jax.vmap(jax.jacfwd(g, argnums=(0, 1)), axes), *arguments)
-    both(lambda g: jax.jacfwd(jax.vmap(g, axes), argnums=(0, 1)), *arguments)
+    both(lambda g: jax.jacfwd(g, argnums=(0, 1)), *inputs(), f=f)
+    both(lambda g: jax.vmap(jax.jacfwd(g, argnums=(0, 1)), axes), *arguments, f=f)
+    both(lambda g: jax.jacfwd(jax.vmap(g, axes), argnums=(0, 1)), *arguments, f=f)
 
 
-def test_only_a_cpu_works_in_chunks():
-    arguments = inputs(64)
-    traced = jax.jit(jax.vmap(partial(f, most=1))).trace(*arguments)
+@pytest.mark.parametrize("f", [f, in_turn])
+def test_only_a_cpu_works_in_parts(f, monkeypatch):
+    monkeypatch.setattr(models_last, "MOST", 40)
+    traced = jax.jit(jax.vmap(f)).trace(*inputs(64))
     loops = {name: "stablehlo.while" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
     assert loops == {"cpu": True, "cuda": False}

@@ -18,7 +18,7 @@ ALLOWED = {
     "models_last": set(),
     "box_averages": {"magnitudes", "models_last", "sets"},
     "cosine_series": {"few_active", "ladder", "magnitudes", "models_last", "sets"},
-    "compressed_series": {"cosine_series", "ladder", "magnitudes", "models_last", "sets"},
+    "compressed_series": {"cosine_series", "ladder", "magnitudes", "sets"},
     # the model and its exact loss
     "toy_model": set(),
     "hidden_layer": {"toy_model"},
@@ -31,7 +31,7 @@ ALLOWED = {
         "cosine_series",
         "features",
         "few_active",
-        "ladder",
+        "models_last",
         "sets",
         "toy_model",
     },
