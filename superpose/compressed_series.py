@@ -88,8 +88,8 @@ def _large(gram: Square) -> tuple[Array, Square]:
 def _chebyshev_moments(x: Square, skipped: int, terms: int) -> Array:
     """`sum_j T_r(x_ij)`, r < terms, without the `skipped` features of each output, whose x is 0.
 
-    From `2 T_a T_b = T_{a+b} + T_{b-a}` and the sums of products of T_0 .. T_7 with T_0, T_8, T_16, ..: fewer arrays to store than
-    polynomials. One product of small matrices for each output would give these sums too, and take twice as long on a CPU.
+    From `2 T_a T_b = T_{a+b} + T_{b-a}` and the sums of products of T_0 .. T_7 with T_0, T_8, T_16, ..: in one pass over x, which
+    stores no polynomial, and with short chains of operations.
     """
     near = [jnp.ones_like(x), x]
     for _ in range(2, STRIDE):
@@ -97,12 +97,18 @@ def _chebyshev_moments(x: Square, skipped: int, terms: int) -> Array:
     far, step = [near[0]], 2 * near[STRIDE // 2] ** 2 - 1
     for _ in range(STRIDE, terms, STRIDE):
         far.append(step if len(far) == 1 else 2 * step * far[-1] - far[-2])
-    products = [[(a * b).sum(0) for a in near] for b in far]
-    sums = list(products[0])
-    for k in range(1, terms // STRIDE):
-        sums += [products[k][0], *(2 * products[k][a] - sums[STRIDE * k - a] for a in range(1, STRIDE))]
+    products = _sums_of([a * b for b in far for a in near])
+    sums = products[:STRIDE]
+    for k in range(STRIDE, terms, STRIDE):
+        sums += [products[k], *(2 * products[k + a] - sums[k - a] for a in range(1, STRIDE))]
     at_zero = np.cos(np.arange(terms) * np.pi / 2).round()
     return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None]
+
+
+def _sums_of(arrays: list[Array]) -> list[Array]:
+    """Each summed over its first axis, in one pass over all."""
+    zeros = [jnp.zeros((), x.dtype) for x in arrays]
+    return jax.lax.reduce(arrays, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0,))
 
 
 def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
