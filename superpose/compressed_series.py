@@ -105,10 +105,17 @@ def _chebyshev_moments(x: Square, skipped: int, terms: int) -> Array:
     return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None]
 
 
+@jax.custom_jvp
 def _sums_of(arrays: list[Array]) -> list[Array]:
     """Each summed over its first axis, in one pass over all."""
     zeros = [jnp.zeros((), x.dtype) for x in arrays]
-    return jax.lax.reduce(arrays, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0,))
+    return list(jax.lax.reduce(arrays, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0,)))
+
+
+@_sums_of.defjvp
+def _sums_of_jvp(primals: tuple[list], tangents: tuple[list]) -> tuple[list[Array], list[Array]]:
+    """As sums are; JAX has no rule for a reduction of several arrays of which some do not change."""
+    return _sums_of(*primals), _sums_of(*tangents)
 
 
 def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
