@@ -74,7 +74,12 @@ def computed(folder):
 
 
 def said(folder, process=0):
-    return log_of(folder, process).with_suffix(".log.stderr").read_text()
+    """Standard error of a process that has failed; a process of its own passes it on, perhaps a little after the end."""
+    log = log_of(folder, process).with_suffix(".log.stderr")
+    deadline = time.monotonic() + 10
+    while not log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return log.read_text()
 
 
 def bits(folder):
