@@ -74,12 +74,15 @@ def computed(folder):
 
 
 def said(folder, process=0):
-    """Standard error of a process that has failed; a process of its own passes it on, perhaps a little after the end."""
-    log = log_of(folder, process).with_suffix(".log.stderr")
+    return log_of(folder, process).with_suffix(".log.stderr").read_text()
+
+
+def told(folder, process):
+    """What one of several processes said that has failed: another one passes it on, perhaps a little after the end."""
     deadline = time.monotonic() + 10
-    while not log.read_text() and time.monotonic() < deadline:
+    while not said(folder, process) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return log.read_text()
+    return said(folder, process)
 
 
 def bits(folder):
@@ -164,7 +167,7 @@ def peer_dies(server, undisturbed, folder, victim, chunks):
     survivor.join(60)
     assert survivor.exitcode not in (None, 0)
     time.sleep(0.3)  # for the process that speaks for it
-    assert said(folder, 1 - victim) == f"superpose: {processes.LOST}\n"
+    assert told(folder, 1 - victim) == f"superpose: {processes.LOST}\n"
     before = kept(folder)
     assert len(before) >= chunks
     process = begin(server, folder)
@@ -195,7 +198,7 @@ def test_peer_that_never_comes_is_told(server, tmp_path, here):
     process.join(60)
     assert process.exitcode == 1
     late = f"not all processes came to {address} within 1 seconds: start them all, or raise --patience"
-    assert said(tmp_path, here) == f"superpose: {late}\n"
+    assert told(tmp_path, here) == f"superpose: {late}\n"
     assert list(tmp_path.iterdir()) == []
 
 
