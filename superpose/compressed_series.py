@@ -28,7 +28,6 @@ from superpose.cosine_series import (
     Rows,
     Square,
     Terms,
-    bare,
     chances,
     lifted,
     node_numbers,
@@ -156,26 +155,20 @@ def _chosen(few: Array, if_few: Callable, if_many: Callable, *arguments: Any) ->
     return jax.lax.complex(*jax.lax.cond(few, *parts, *arguments))
 
 
-def _small_logarithm(p: Array, q: Array, psi: Array) -> Array:  # noqa: ARG001
-    """`D`, by its power series where `|q psi|` is small."""
-    z = scaled(q, psi)
+def _log1p(z: Array) -> Array:
+    """`log(1 + z)` for complex z, by the real `log1p` near 1: what is rounded there comes with every feature."""
+    square, size = 2 * z.real + z.real**2 + z.imag**2, jnp.hypot(1 + z.real, z.imag)
+    near, far = jnp.log1p(jnp.maximum(square, -0.5)) / 2, jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny))
+    return jax.lax.complex(jnp.where(jnp.abs(square) < 0.5, near, far), jnp.arctan2(z.imag, 1 + z.real))
+
+
+def _log1p_less(z: Array) -> Array:
+    """`log(1 + z) - z`, by its power series where |z| is small."""
     near = jnp.where(jnp.abs(z) < 0.1, z, 0)
     series = jnp.zeros_like(z)
     for power in range(12, 1, -1):
         series = near * series + (-1.0) ** (power + 1) / power
-    log1p = jax.lax.complex(jnp.log1p(2 * z.real + z.real**2 + z.imag**2) / 2, jnp.arctan2(z.imag, 1 + z.real))
-    return jnp.where(jnp.abs(z) < 0.1, series * near * near, log1p - z)
-
-
-def _logarithm(p: Array, q: Array, psi: Array) -> Array:  # noqa: ARG001
-    """`log(1 - p + p psi)`, by `log1p` near 1: what is rounded there comes with every feature."""
-    z = scaled(p, psi - 1)
-    square = 2 * z.real + z.real**2 + z.imag**2
-    size = jnp.hypot(1 + z.real, z.imag)
-    far = jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny))
-    return jax.lax.complex(
-        jnp.where(jnp.abs(square) < 0.5, jnp.log1p(jnp.maximum(square, -0.5)) / 2, far), jnp.arctan2(z.imag, 1 + z.real)
-    )
+    return jnp.where(jnp.abs(z) < 0.1, series * near * near, _log1p(z) - z)
 
 
 def _bulk(p: Array, theta: Rows, gram: Square, size: Square, k: Array) -> tuple[Bulk, Array]:
@@ -189,7 +182,8 @@ def _bulk(p: Array, theta: Rows, gram: Square, size: Square, k: Array) -> tuple[
     rung = ladder(UNIFORM, tau * jnp.asarray(_points(terms)[0], gram.dtype), 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
     few, q = _odds(p, len(gram))
-    of_psi, of_log = _coefficients(psi), _coefficients(_chosen(few, _small_logarithm, _logarithm, p, q, psi))
+    log_of_factor = _chosen(few, lambda psi: _log1p_less(scaled(q, psi)), lambda psi: _log1p(scaled(p, psi - 1)), psi)
+    of_psi, of_log = _coefficients(psi), _coefficients(log_of_factor)
     single, log = _sums(of_psi, moments), _sums(of_log, moments)
     idle, other = _idle(p, count), p * _idle(p, count - 1)
     one = scaled(other, single)
@@ -198,8 +192,8 @@ def _bulk(p: Array, theta: Rows, gram: Square, size: Square, k: Array) -> tuple[
         added = scaled(q, single)
         return scaled(idle, _expm1(added + log) - added)
 
-    def rest_of_many(single: Array, log: Array) -> Array:
-        whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - scaled(other, single)
+    def rest_of_many(single: Array, log: Array) -> Array:  # noqa: ARG001
+        whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - one
         return jax.lax.complex(whole.real - idle, whole.imag)
 
     return Bulk(x, moments, of_psi, of_log, (idle, one, _chosen(few, rest_of_few, rest_of_many, single, log))), scale
@@ -237,7 +231,7 @@ def _pass(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, k: 
     own = [values[:, :1] for values in (psi, dpsi, ddpsi)]
     one_model = jax.tree.map(lambda x: x[..., None], (chances(sets), b, span, (one, rest), own))
     chance, offset, interval, products, of_own = one_model
-    terms = series_terms(lifted(bare(sets), *chance), offset, interval, k, products, of_own)
+    terms = series_terms(lifted(sets, *chance), offset, interval, k, products, of_own)
     terms = kept(jax.tree.map(lambda x: x[..., 0], terms))
     w = k[:, None] * theta[None]
     of_square, of_cross = scaled(1 / w, terms.square_factor), scaled(1 / w, terms.cross_factor)

@@ -17,7 +17,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from superpose import box_averages, compressed_series, cosine_series, features, few_active
-from superpose.models_last import one_at_a_time
+from superpose.models_last import NO_DERIVATIVE, one_at_a_time
 from superpose.sets import Sets, sets_of
 from superpose.toy_model import Params
 
@@ -209,7 +209,7 @@ def _losses(params: Params, distribution: features.Distribution, nodes: int) -> 
 def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, tuple]:
     """Losses, and the slopes of each in g_ij and b_i, in one pass."""
     if any(x.perturbed for x in law_values):
-        raise ValueError("distribution: relu_output has no derivative in it; use stop_gradient or finite differences")
+        raise ValueError(NO_DERIVATIVE)
     loss, by_gram, by_bias = _value_and_slopes(W.value, b.value, [x.value for x in law_values], law_tree, nodes)
     return loss, (W.value, by_gram, by_bias)
 

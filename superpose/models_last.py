@@ -18,6 +18,8 @@ from jaxtyping import Array
 
 MOST = 2**14
 """Numbers in the largest argument that a CPU works on at once: more would fall out of its cache."""
+NO_DERIVATIVE = "distribution: relu_output has no derivative in it; use stop_gradient or finite differences"
+"""What is said of a derivative in `fixed`, which is the distribution wherever the library uses this."""
 ROUND = 32
 """Models in a part are a multiple of this where they can be: whole vector registers."""
 
@@ -122,7 +124,7 @@ def _push(primals: Sequence, tangents: Sequence, *, tree: Any, on_cpu: Callable,
     varied, fixed = jax.tree.unflatten(tree, primals)
     moves, still = jax.tree.unflatten(tree, tangents)
     if not all(isinstance(x, ad.Zero) for x in jax.tree.leaves(still, is_leaf=lambda x: isinstance(x, ad.Zero))):
-        raise ValueError("distribution: relu_output has no derivative in it; use stop_gradient or finite differences")
+        raise ValueError(NO_DERIVATIVE)
     moves = jax.tree.map(lambda x: ad.instantiate_zeros(x)[None], moves, is_leaf=lambda x: isinstance(x, ad.Zero))
     flat, tree = jax.tree.flatten((varied, moves, fixed))
     out = _tangent.bind(*flat, tree=tree, **how)
