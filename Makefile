@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+OLDEST_PYTHON ?= python3.11
+OLDEST := .venv-oldest/bin
 LATEX := apt install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern
 
-.PHONY: phase reproduce figures paper paper-results latex test test-all lint bench clean
+.PHONY: phase reproduce figures paper paper-results latex test test-all test-oldest lint bench clean
 
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -40,6 +42,16 @@ test-all: $(READY)  ## the same with the slow tests
 	$(BIN)/python -m pytest -q -n 2
 	SUPERPOSE_TEST_X64=0 $(BIN)/python -m pytest -q -n 2
 
+$(OLDEST)/.ready: pyproject.toml
+	rm -rf .venv-oldest
+	$(OLDEST_PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python -m pip install -q --disable-pip-version-check uv
+	$(OLDEST)/uv pip install -q --python $(OLDEST)/python --resolution lowest-direct -e '.[figures,test]'
+	@touch $@
+
+test-oldest: $(OLDEST)/.ready  ## the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
+	$(OLDEST)/python -m pytest -q -n 2 -m "not slow"
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,4 +62,4 @@ bench: $(READY)  ## speed against PyTorch; needs the extra `bench`
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv .venv-oldest results

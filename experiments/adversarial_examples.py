@@ -17,10 +17,11 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from experiments import dimensions_per_feature
 from superpose import adversarial, features, sweep, toy_model
 from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE
+
+from . import dimensions_per_feature
 
 NAME = "adversarial"
 TITLE = "Adversarial examples: vulnerability against sparsity"

@@ -19,10 +19,11 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from experiments.dimensions_per_feature import scaled_loss, xavier
 from superpose import dynamics, interference, sweep, toy_model
 from superpose.findings import Finding
 from superpose.plot.template import BLACK, BLUE, PALE, TEMPLATE, VERMILION
+
+from .dimensions_per_feature import scaled_loss, xavier
 
 NAME = "energy-levels"
 TITLE = "Energy levels: feature dimensionalities jump in training as the loss drops"

@@ -12,11 +12,12 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from experiments import dimensions_per_feature
-from experiments.dimensions_per_feature import best
 from superpose import geometry, shapes
 from superpose.findings import Finding
 from superpose.plot.template import GREY, TEMPLATE
+
+from . import dimensions_per_feature
+from .dimensions_per_feature import best
 
 NAME = "feature-geometry"
 TITLE = "Feature dimensionalities and the shapes behind them"

@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from experiments import phase_two_one
 from superpose.findings import Finding
 from superpose.plot import phase_diagram
+
+from . import phase_two_one
 
 NAME = "three-in-two"
 TITLE = "Phase diagram of three features in two dimensions"

@@ -1,7 +1,9 @@
 """The command: what may be given to it, and how it ends; heavy imports wait until a command needs them."""
 
+import difflib
 import gc
 import sys
+from importlib.metadata import version
 
 import tyro
 
@@ -11,6 +13,8 @@ from superpose.commands.run import told
 
 RARELY = (100_000, 20, 100)
 """Thresholds of Python's garbage collector: by default a third of the time in which JAX traces goes into looking at its objects."""
+COMMANDS = {"phase": phase.Phase, "reproduce": reproduce.Reproduce, "figures": figures.Figures}
+HELP = "The mathematics of superposition, computed exactly. `superpose --version` tells which version this is."
 STOPPED = "stopped; finished chunks are kept, the same command goes on"
 
 
@@ -18,12 +22,7 @@ def main() -> None:
     """Run the command; one line and exit code 2 for a wrong argument, 1 for anything else that a user can cause."""
     gc.set_threshold(*RARELY)
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            {"phase": phase.Phase, "reproduce": reproduce.Reproduce, "figures": figures.Figures},
-            prog="superpose",
-            description="The mathematics of superposition, computed exactly.",
-        )
-        code = _run(command, given={argument.split("=")[0] for argument in sys.argv[2:]})
+        code = _run(sys.argv[1:])
     except ValueError as error:
         code = told(error, 2)
     except processes.Lost as error:
@@ -35,11 +34,25 @@ def main() -> None:
     processes.leave(code)
 
 
-def _run(command: phase.Phase | reproduce.Reproduce | figures.Figures, given: set[str]) -> int:
-    match command:
-        case phase.Phase():
-            return phase.phase(command, published=not given & {"--n", "--m"})
-        case reproduce.Reproduce():
+def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"superpose {version('superpose')}")
+        return 0
+    if arguments:
+        _known(arguments[0])
+    match tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="superpose", description=HELP):
+        case phase.Phase() as command:
+            given = {argument.split("=")[0] for argument in arguments[1:]}
+            return phase.phase(command, sizes=given & {"--n", "--m"})
+        case reproduce.Reproduce() as command:
             return reproduce.reproduce(command)
-        case _:
+        case command:
             return figures.figures(command)
+
+
+def _known(word: str) -> None:
+    """Raise ValueError naming the nearest command if the first word is none; options are tyro's matter."""
+    if word not in COMMANDS and not word.startswith("-"):
+        near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.4)
+        perhaps = f"; perhaps {near[0]}" if near else ""
+        raise ValueError(f"command = {word}: needs one of {', '.join(COMMANDS)}{perhaps}")

@@ -1,6 +1,6 @@
 """Experiments run by name: each computed once for its settings, saved with its provenance, and scored from what is saved.
 
-An experiment is a module of the package `experiments` with `NAME`, `TITLE`, `PAPER`, `Config`, `QUICK`, `compute`, `findings`
+An experiment is a module, found by `superpose.catalogue`, with `NAME`, `TITLE`, `PAPER`, `Config`, `QUICK`, `compute`, `findings`
 and `figure`. Its results of one configuration are in `<out>/<name>/<full or quick>-<digest of the settings>/`, so that no other
 configuration overwrites them.
 """
@@ -17,11 +17,9 @@ from typing import Any
 
 import xarray as xr
 
-from superpose import chunks, results
+from superpose import catalogue, chunks, results
 from superpose.findings import Finding
 
-PACKAGE = "experiments"
-"""Where experiments are found; its `EXPERIMENTS` lists the modules."""
 RESULT = "result.nc"
 """The file of a finished experiment."""
 
@@ -30,19 +28,17 @@ def experiments() -> dict[str, Any]:
     """Every experiment's module by its name, in the paper's order; one that cannot be imported is its error instead.
 
     Raises:
-        ResultError: there is no package `experiments`.
+        ResultError: there is no package of experiments, see `superpose.catalogue`.
     """
     try:
-        modules = importlib.import_module(PACKAGE).EXPERIMENTS
-    except (ImportError, AttributeError):
-        advice = "install superpose with `pip install .` in its checkout, or run from there with `pip install -e .`"
-        raise results.ResultError(f"package {PACKAGE}: not found, or not that of superpose; {advice}") from None
-    return dict(map(_imported, modules))
+        return dict(map(_imported, catalogue.modules()))
+    except ModuleNotFoundError as error:
+        raise results.ResultError(str(error)) from None
 
 
 def _imported(module: str) -> tuple[str, Any]:
     try:
-        found = importlib.import_module(f"{PACKAGE}.{module}")
+        found = importlib.import_module(f"{catalogue.PACKAGE}.{module}")
         return found.NAME, found
     except Exception as error:  # whatever is wrong with one, the others run
         return module.replace("_", "-"), error

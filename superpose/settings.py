@@ -3,14 +3,19 @@
 from dataclasses import dataclass
 from math import inf
 
+MOST = 2**31 - 1
+"""The largest count: JAX counts in 32 bits."""
+MOST_NODES = 2**16
+"""The longest series; long before there is nothing to gain."""
+
 
 @dataclass(frozen=True)
 class Diagram:
     """A phase diagram of n features in m dimensions; the last feature's importance varies, the others have 1.
 
     Args:
-        n: features.
-        m: hidden dimensions, at most n.
+        n: features, at least 1.
+        m: hidden dimensions, from 1 to n.
         densities: grid points from density `density_max` down to `density_min`, evenly in log density.
         importances: grid points from `importance_min` to `importance_max`, evenly in log importance.
         restarts: random starts a cell.
@@ -18,7 +23,7 @@ class Diagram:
         density_max: largest density, in (0, 1].
         importance_min: smallest importance of the last feature, above 0.
         importance_max: largest importance of the last feature.
-        nodes: terms of the cosine series, at least 8; not used up to n = 3, where the loss is a closed form.
+        nodes: terms of the cosine series, from 8 to 65,536; not used up to n = 3, where the loss is a closed form.
         steps: quasi-Newton steps a start may take.
         tolerance: squared length below which a column or an overlap counts as nothing in labels, in (0, 1).
         seed: of the random starts.
@@ -42,6 +47,7 @@ class Diagram:
         """Raise ValueError naming the first setting that is out of range."""
         for name in ("n", "m", "densities", "importances", "restarts", "steps"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            _require(name, getattr(self, name), getattr(self, name) <= MOST, f"at most {MOST}")
         _require("m", self.m, self.m <= self.n, f"at most n = {self.n}")
         _require("density_min", self.density_min, 0 < self.density_min <= 1, "a density in (0, 1]")
         upper = f"a density in [{self.density_min}, 1]"
@@ -51,6 +57,7 @@ class Diagram:
         above = self.importance_min <= self.importance_max < inf
         _require("importance_max", self.importance_max, above, f"at least importance_min = {self.importance_min}")
         _require("nodes", self.nodes, self.nodes >= 8, "at least 8")
+        _require("nodes", self.nodes, self.nodes <= MOST_NODES, f"at most {MOST_NODES}")
         _require("tolerance", self.tolerance, 0 < self.tolerance < 1, "a number in (0, 1)")
         _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
 

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from superpose import chunks, cli, results
+from superpose import chunks, cli, results, sweep
 from superpose.commands import run
 from superpose.phase import sampled
 from superpose.settings import Diagram, Processes
@@ -94,8 +95,8 @@ def one_line(error):
 # --- help and start
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["phase", "--help"]])
-def test_help_needs_no_jax(arguments, environment):
+@pytest.mark.parametrize("arguments", [["--help"], ["phase", "--help"], ["--version"], ["reproduce", "--list"]])
+def test_what_only_tells_needs_no_jax(arguments, environment):
     script = """
 import sys
 from superpose.cli import main
@@ -108,9 +109,15 @@ finally:
         [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "phase" in done.stdout
     assert "heavy: []" in done.stdout
+    if arguments == ["--version"]:
+        assert done.stdout.splitlines()[0] == f"superpose {version('superpose')}"
+    if arguments[0] == "--help":
+        assert "superpose --version" in " ".join(done.stdout.split())
+    if arguments[0] == "reproduce":
+        assert "two-in-one                Phase diagram of two features in one dimension\n" in done.stdout
     if arguments[0] == "phase":
+        assert "otherwise give both" in " ".join(done.stdout.replace("│", "").split())
         fields = asdict(DIAGRAM) | asdict(Processes())
         options = [name.replace("_", "-") for name in fields] + ["out", "check", "json"]
         assert all(f"--{name}" in done.stdout for name in options)
@@ -332,6 +339,12 @@ def test_nothing_to_detect_is_told(environment, tmp_path):
         (["--importance-max", "inf"], "importance_max = inf: needs at least importance_min = 0.1"),
         (["--n", "2", "--m", "3"], "m = 3: needs at most n = 2"),
         (["--m", "0"], "m = 0: needs at least 1"),
+        (["--n", "6"], "m = not given: needs --m beside --n 6, the hidden dimensions, from 1 to 6"),
+        (["--m=2"], "n = not given: needs --n beside --m 2, the features, at least 2"),
+        (["--n", 10**21, "--m", "1"], f"n = {10**21}: needs at most 2147483647"),
+        (["--densities", 10**11], f"densities = {10**11}: needs at most 2147483647"),
+        (["--steps", 10**11], f"steps = {10**11}: needs at most 2147483647"),
+        (["--nodes", 10**11], f"nodes = {10**11}: needs at most 65536"),
         (["--n", "0"], "n = 0: needs at least 1"),
         (["--densities", "0"], "densities = 0: needs at least 1"),
         (["--importances", "-3"], "importances = -3: needs at least 1"),
@@ -354,12 +367,53 @@ def test_wrong_setting_is_named_in_one_line(command, tmp_path, arguments, messag
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [["phase", "--densities", "many"], ["phase", "--density", "1"], ["phases"], []])
+@pytest.mark.parametrize("arguments", [["phase", "--densities", "many"], ["phase", "--density", "1"], ["--verson"], []])
 def test_wrong_word_is_refused_without_a_traceback(command, arguments):
     code, _, error = command(*arguments)
     assert code == 2
     assert error
     assert "Traceback" not in error
+
+
+def test_mistyped_command_is_told_the_nearest(command):
+    known = "phase, reproduce, figures"
+    assert command("phse", "--n", 3) == (2, "", f"superpose: command = phse: needs one of {known}; perhaps phase\n")
+    assert command("xyz") == (2, "", f"superpose: command = xyz: needs one of {known}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--n", 10**6, "--m", 1],
+            f"n = {10**6}: needs 7,451 GiB for the overlaps of one model, and here are 2 GiB",
+        ),
+        (
+            ["--densities", 10**7],
+            f"densities = {10**7}, importances = 50, restarts = 10: needs 149 GiB for the models, and here are 2 GiB; take fewer",
+        ),
+    ],
+)
+def test_more_than_the_memory_is_told_before_anything_starts(command, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**19}.__getitem__)
+    code, output, error = command("phase", *arguments, "--out", tmp_path / "out")
+    assert (code, output, error) == (2, "", f"superpose: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore")]
+)
+def test_memory_that_runs_out_is_told(command, tmp_path, monkeypatch, fault):
+    def fails(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(sweep, "result", fails)
+    code, output, error = command("phase", *TINY, "--out", tmp_path)
+    assert (code, output) == (1, "")
+    assert one_line(error)
+    assert "memory: not enough here" in error
+    assert "needs a smaller n or m" in error
 
 
 # --- both published diagrams

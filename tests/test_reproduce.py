@@ -7,15 +7,17 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from superpose import chunks, reproduction, results
+from superpose import catalogue, chunks, reproduction, results
 from tests.tiny_experiments import FAILS, command_here, tiny_package, write_package  # noqa: F401 the fixtures
 
 pytestmark = pytest.mark.x64
@@ -23,8 +25,8 @@ pytestmark = pytest.mark.x64
 LAUNCH = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from superpose import reproduction
-reproduction.PACKAGE = "tiny"
+from superpose import catalogue
+catalogue.PACKAGE = "tiny"
 from superpose.cli import main
 main()
 """
@@ -235,7 +237,7 @@ def test_unknown_experiment_is_told_the_nearest(command, name, message):
 
 
 def test_no_experiments_at_all_is_told(command, monkeypatch):
-    monkeypatch.setattr(reproduction, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(catalogue, "PACKAGE", "no_such_package")
     code, _, error = command("reproduce")
     assert code == 1
     assert error.startswith("superpose: package no_such_package: not found")
@@ -276,9 +278,58 @@ def test_interrupted_run_goes_on(tmp_path):
     assert not any(path.exists() for path in kept)
 
 
+def test_list_has_a_line_for_each_and_runs_none(command, tiny):
+    tiny(five_squares={"compute": FAILS}, worse={"name": '" not Python'}, other={})
+    code, output, error = command("reproduce", "--list")
+    assert (code, error) == (0, "")
+    assert output == "five-squares  Squares\nworse         cannot be read: SyntaxError\nother         Squares\n"
+    assert not Path("results").exists()
+
+
+def test_list_without_experiments_is_told(command, monkeypatch):
+    monkeypatch.setattr(catalogue, "PACKAGE", "no_such_package")
+    code, output, error = command("reproduce", "--list")
+    assert (code, output) == (1, "")
+    assert error.startswith("superpose: package no_such_package: not found")
+    assert error.count("\n") == 1
+
+
+def test_list_is_that_of_the_experiments():
+    known = reproduction.experiments()
+    assert catalogue.titles() == {name: module.TITLE for name, module in known.items()}
+
+
 # --- what is installed
 
 
-def test_experiments_come_with_the_wheel():
-    text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
-    assert 'packages = ["superpose", "experiments"]' in text
+def test_wheel_carries_the_experiments_inside_superpose():
+    """Hatchling's paths, as pyproject.toml states them; and no module names the package it lies in, so that both places work."""
+    root = Path(__file__).parent.parent
+    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["only-include"] == ["superpose", "experiments"]
+    assert wheel["sources"] == {"experiments": "superpose/experiments"}
+    modules = [(root / "experiments" / f"{name}.py").read_text() for name in catalogue.modules()]
+    assert not any(re.search(r"^(from|import) experiments", text, re.MULTILINE) for text in modules)
+    assert sum("from . import" in text for text in modules) >= 3
+
+
+def test_experiments_are_found_inside_superpose_too(tmp_path):
+    """As a wheel lays them: a copy of the library with the experiments in it, in a process that sees no others."""
+    root = Path(__file__).parent.parent
+    shutil.copytree(root / "superpose", tmp_path / "superpose", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        root / "experiments", tmp_path / "superpose" / "experiments", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    code = """
+import sys
+sys.path = [sys.argv[1], *(path for path in sys.path if path != sys.argv[2])]
+from superpose import catalogue, reproduction
+known = reproduction.experiments()
+assert catalogue.PACKAGE == "superpose.experiments" and "experiments" not in sys.modules
+print(*(f"{name} {module.__name__}" for name, module in known.items()), sep="\\n")
+"""
+    line = [sys.executable, "-c", code, str(tmp_path), str(root)]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "three-in-two superpose.experiments.phase_three_two\n" in done.stdout
+    assert done.stdout.count(" superpose.experiments.") == len(catalogue.modules())

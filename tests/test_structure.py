@@ -97,7 +97,8 @@ ALLOWED = {
     "plot.phase": {"plot.boundaries", "plot.regions", "plot.template"},
     "plot": {"plot.bars", "plot.gram", "plot.neurons", "plot.phase", "plot.plane"},
     # experiments, which the library finds by name
-    "reproduction": {"chunks", "findings", "results"},
+    "catalogue": set(),
+    "reproduction": {"catalogue", "chunks", "findings", "results"},
     # the commands, and what calls them; nothing imports it
     "commands": set(),
     "commands.run": {"processes", "results", "settings"},
@@ -112,7 +113,7 @@ ALLOWED = {
         "results",
         "settings",
     },
-    "commands.reproduce": {"commands.run", "reproduction", "results", "settings"},
+    "commands.reproduce": {"catalogue", "commands.run", "reproduction", "results", "settings"},
     "commands.figures": {
         "commands.phase",
         "commands.run",
@@ -185,7 +186,14 @@ def test_outside_packages_stay_where_they_belong(module):
     assert not packages & {"pickle", "experiments", "benchmarks", "tests"}
 
 
-LIGHT = ["settings", "processes", "results", "", *(name for name in TREES if name.split(".")[0] in ("cli", "commands"))]
+LIGHT = [
+    "settings",
+    "processes",
+    "results",
+    "catalogue",
+    "",
+    *(name for name in TREES if name.split(".")[0] in ("cli", "commands")),
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from superpose import cli, reproduction
+from superpose import catalogue, cli
 from superpose.commands import run
 
 EXPERIMENT = """
@@ -17,7 +17,9 @@ EXPERIMENT = """
     from superpose import sweep
     from superpose.findings import Finding
 
-    NAME, TITLE, PAPER = "{name}", "Squares", "None"
+    NAME = "{name}"
+    TITLE = "Squares"
+    PAPER = "None"
 
     @dataclass(frozen=True)
     class Config:
@@ -61,7 +63,7 @@ def write_package(folder, **modules):
 @pytest.fixture(name="tiny")
 def tiny_package(tmp_path, monkeypatch):
     """Write the package of experiments; called again, anew."""
-    monkeypatch.setattr(reproduction, "PACKAGE", "tiny")
+    monkeypatch.setattr(catalogue, "PACKAGE", "tiny")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 

@@ -1,6 +1,8 @@
 """`superpose phase`: exact phase diagrams, computed, drawn and reported."""
 
 import json
+import os
+from collections.abc import Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +24,8 @@ PUBLISHED = ((2, 1), (3, 2))
 class Phase:
     """Exact phase diagrams: is a feature ignored, stored on its own, or in superposition?
 
-    Without --n and --m, both published diagrams: n=2, m=1 and n=3, m=2. Writes phase.nc, phase.html and summary.json. Stop
-    it at any time; the same command goes on.
+    Without --n and --m, both published diagrams: n=2, m=1 and n=3, m=2; otherwise give both. Writes phase.nc, phase.html and
+    summary.json. Stop it at any time; the same command goes on.
     """
 
     diagram: Annotated[Diagram, tyro.conf.arg(name="")] = field(default_factory=Diagram)
@@ -38,11 +40,26 @@ class Phase:
     """several processes, on this machine or many, that share the work"""
 
 
-def phase(command: Phase, *, published: bool) -> int:
-    """Compute, check, draw and report, for both `published` sizes or the one of the settings; returns the exit code."""
+def phase(command: Phase, *, sizes: Set[str]) -> int:
+    """Compute, check, draw and report, for the sizes of the settings or both published ones; returns the exit code.
+
+    Args:
+        command: what to do.
+        sizes: which of --n and --m were given.
+
+    Raises:
+        ValueError: only one of them was, the number of cells to check is negative, or the machine has too little memory.
+    """
     if command.check < 0:
         raise ValueError(f"check = {command.check}: needs a number of cells, 0 or more")
+    n, m, published = command.diagram.n, command.diagram.m, not sizes
+    if sizes == {"--n"}:
+        raise ValueError(f"m = not given: needs --m beside --n {n}, the hidden dimensions, from 1 to {n}")
+    if sizes == {"--m"}:
+        raise ValueError(f"n = not given: needs --n beside --m {m}, the features, at least {m}")
     diagrams = [replace(command.diagram, n=n, m=m) for n, m in PUBLISHED] if published else [command.diagram]
+    for diagram in diagrams:
+        _check_memory(diagram)
     run.prepare(command.processes)
     from superpose.results import ResultError
 
@@ -50,6 +67,10 @@ def phase(command: Phase, *, published: bool) -> int:
         summaries = [_one(d, command, _folder(command.out, d) if published else command.out) for d in diagrams]
     except ResultError as error:
         return run.told(error, 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return run.told("memory: not enough here for the models of a row; needs a smaller n or m, or fewer importances", 1)
     if processes.is_first():
         if published:
             run.write_json(command.out / "summary.json", summaries)
@@ -57,6 +78,21 @@ def phase(command: Phase, *, published: bool) -> int:
             print(json.dumps(run.no_nan(summaries), indent=2))
     failed = [cell for s in summaries for cell in s.get("check", []) if cell["below"] > 5]
     return 1 if failed else 0
+
+
+def _check_memory(diagram: Diagram) -> None:
+    """Raise ValueError if what must be held at least, one model's overlaps and all models' parameters, is more than there is."""
+    d, here = diagram, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    overlaps, models = 8 * d.n**2, 8 * d.n * (d.m + 1) * d.densities * d.importances * d.restarts
+    if overlaps > here:
+        raise ValueError(f"n = {d.n}: needs {_gib(overlaps)} for the overlaps of one model, and here are {_gib(here)}")
+    if models > here:
+        counts = f"densities = {d.densities}, importances = {d.importances}, restarts = {d.restarts}"
+        raise ValueError(f"{counts}: needs {_gib(models)} for the models, and here are {_gib(here)}; take fewer")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.0f} GiB"
 
 
 def _folder(out: Path, diagram: Diagram) -> Path:

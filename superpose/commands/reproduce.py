@@ -10,6 +10,7 @@ from typing import Any
 
 import tyro
 
+from superpose import catalogue
 from superpose.commands import run
 from superpose.settings import Processes
 
@@ -32,10 +33,14 @@ class Reproduce:
     """remove what is saved of these, and compute it anew"""
     json: bool = False
     """print the findings as JSON instead of a table"""
+    list: bool = False
+    """print the names and titles of all experiments, and run none"""
 
 
 def reproduce(command: Reproduce) -> int:
     """Run the experiments, one after another; a failure loses no other. Returns the exit code."""
+    if command.list:
+        return _list()
     run.prepare(Processes())
     from superpose import reproduction
     from superpose.results import ResultError
@@ -58,6 +63,16 @@ def reproduce(command: Reproduce) -> int:
     for name, failure in failures.items():
         run.told(f"{name}: {failure}", 1)
     return 1 if failures else 0
+
+
+def _list() -> int:
+    try:
+        titles = catalogue.titles()
+    except ModuleNotFoundError as error:
+        return run.told(error, 1)
+    width = max(map(len, titles))
+    print(*(f"{name:{width}}  {title}" for name, title in titles.items()), sep="\n")
+    return 0
 
 
 def _all(command: Reproduce, chosen: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
