@@ -2,8 +2,18 @@
 
 from superpose.plot.bars import norm_and_interference
 from superpose.plot.gram import gram_matrix
+from superpose.plot.label_regions import regions
 from superpose.plot.neurons import neurons_and_features
 from superpose.plot.phase import phase_diagram
 from superpose.plot.plane import features_in_plane
+from superpose.plot.template import restyle
 
-__all__ = ["features_in_plane", "gram_matrix", "neurons_and_features", "norm_and_interference", "phase_diagram"]
+__all__ = [
+    "features_in_plane",
+    "gram_matrix",
+    "neurons_and_features",
+    "norm_and_interference",
+    "phase_diagram",
+    "regions",
+    "restyle",
+]

@@ -10,15 +10,13 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from superpose.plot import boundaries, regions
-from superpose.plot.template import BLACK, ORANGE, PALE, SKY, TEMPLATE, VERMILION, log_axis
+from superpose.plot import boundaries
+from superpose.plot.label_regions import Axis, draw
+from superpose.plot.template import VERMILION
 
 NAMES = ("ignored", "stored alone", "superposed")
-COLOURS = (PALE, SKY, ORANGE)
-SYMBOLS = ("circle", "square", "x")
 PER_RESTART = ("loss", "gradient_norm", "converged", "W", "b")
 CELL = ("importance", "density")
-SYMBOLS_ALONG = 8
 
 
 def phase_diagram(dataset: xr.Dataset, *, feature: int = -1) -> go.Figure:
@@ -43,17 +41,16 @@ def phase_diagram(dataset: xr.Dataset, *, feature: int = -1) -> go.Figure:
     p, importance = (data[name].values.astype(float) for name in ("density", "importance"))
     label = data["label"].isel(feature=feature).transpose(*CELL).values
     best = data[list(PER_RESTART)].isel(restart=data["best"])
-    figure = go.Figure(_cells(label, p, importance, _hover(data, best)))
-    figure.add_traces([_symbols(label == k, k, p, importance) for k in range(3)])
+    across, up = Axis("density", p, log=True, backwards=True), Axis("importance", importance, log=True, backwards=False)
+    figure = draw(label.astype(int), NAMES, across, up)
+    figure.update_xaxes(title_text="density p = 1 − S (log scale), sparser to the right")
+    figure.update_yaxes(title_text=f"relative importance of feature {n} (log scale)")
+    figure.update_traces(hovertext=_hover(data, best), selector={"type": "heatmap"})
     if feature % n == n - 1:
         figure.add_traces(boundaries.published(data) + boundaries.exact(data, mirrored=n == 2))
     figure.add_traces(_unconverged(best["converged"].transpose(*CELL).values == 0, p, importance))
-    for k in range(3):
-        _name(figure, label == k, k, p, importance)
-    _axes(figure, p, importance, f"relative importance of feature {n} (log scale)")
     title = {"text": f"feature {feature % n + 1} of n = {n}, m = {m}:", "side": "top"}
-    legend = {"title": title, "traceorder": "normal"}
-    return figure.update_layout(template=TEMPLATE, legend=legend, hoverdistance=6)
+    return figure.update_layout(legend_title=title)
 
 
 def _check(dataset: xr.Dataset, feature: int) -> None:
@@ -66,22 +63,6 @@ def _check(dataset: xr.Dataset, feature: int) -> None:
     n = dataset.sizes["feature"]
     if not -n <= feature < n:
         raise ValueError(f"feature = {feature}: needs to lie in -{n} .. {n - 1}")
-
-
-def _cells(label: np.ndarray, p: np.ndarray, importance: np.ndarray, hover: np.ndarray) -> go.Heatmap:
-    """One coloured cell a grid point, its edges half way (in the logarithm) to its neighbours."""
-    scale = [[(k + side) / 3, COLOURS[k]] for k in range(3) for side in (0, 1)]
-    look = {"zmin": -0.5, "zmax": 2.5, "colorscale": scale, "showscale": False, "name": "label"}
-    return go.Heatmap(z=label, x=_edges(p), y=_edges(importance), hovertext=hover, hoverinfo="text", **look)
-
-
-def _edges(centre: np.ndarray) -> np.ndarray:
-    """Edges of cells around ascending centres on a log axis, one more than the centres."""
-    log = np.log10(centre)
-    if len(log) == 1:
-        return 10.0 ** (log[0] + np.array([-0.1, 0.1]))
-    ends = [1.5 * log[0] - 0.5 * log[1]], [1.5 * log[-1] - 0.5 * log[-2]]
-    return 10.0 ** np.concatenate([ends[0], (log[1:] + log[:-1]) / 2, ends[1]])
 
 
 def _hover(data: xr.Dataset, best: xr.Dataset) -> np.ndarray:
@@ -109,41 +90,8 @@ def _numbers(values: np.ndarray) -> str:
     return ", ".join(f"{round(float(v), 3) + 0.0:.3f}".replace("-", "−") for v in values)
 
 
-def _symbols(region: np.ndarray, k: int, p: np.ndarray, importance: np.ndarray) -> go.Scatter:
-    """A sparse grid of symbols over the region of label k; it carries the legend, even of no region."""
-    i, j = regions.symbol_cells(region, count=min(SYMBOLS_ALONG, *region.shape)).T
-    at = {"x": p[j], "y": importance[i]} if len(i) else {"x": [None], "y": [None]}
-    marker = {"symbol": SYMBOLS[k], "size": 7, "color": COLOURS[k], "line": {"color": BLACK, "width": 1}}
-    return go.Scatter(at, mode="markers", marker=marker, name=NAMES[k], hoverinfo="skip")
-
-
-def _name(figure: go.Figure, region: np.ndarray, k: int, p: np.ndarray, importance: np.ndarray) -> None:
-    """Write the name of label k inside its region, if there is room."""
-    cell = regions.name_cell(region)
-    if cell is not None:
-        at = {"x": np.log10(p[cell[1]]), "y": np.log10(importance[cell[0]])}
-        look = {"showarrow": False, "bgcolor": COLOURS[k], "borderpad": 2, "font": {"size": 14}}
-        figure.add_annotation(at, text=f"<b>{NAMES[k]}</b>", **look)
-
-
 def _unconverged(where: np.ndarray, p: np.ndarray, importance: np.ndarray) -> list[go.Scatter]:
     """Dots on the cells whose best restart did not converge; no trace if all did."""
     i, j = np.nonzero(where)
     look = {"marker": {"size": 4, "color": VERMILION}, "name": "not converged", "hoverinfo": "skip"}
     return [go.Scatter(x=p[j], y=importance[i], mode="markers", **look)] if len(i) else []
-
-
-def _axes(figure: go.Figure, p: np.ndarray, importance: np.ndarray, title: str) -> None:
-    """Logarithmic axes, density falling to the right, with ticks at 1 and 3 of each decade."""
-    low, high = np.log10(_edges(p)[[0, -1]])
-    figure.update_xaxes(_axis(low, high), range=[high, low])
-    figure.update_xaxes(title_text="density p = 1 − S (log scale), sparser to the right")
-    low, high = np.log10(_edges(importance)[[0, -1]])
-    figure.update_yaxes(_axis(low, high), range=[low, high], title_text=title)
-
-
-def _axis(low: float, high: float) -> dict:
-    """Ticks at 1 and 3 times powers of ten; plotly's own where fewer than two lie in the range."""
-    axis = log_axis(1, 3)
-    shown = [value for value in axis["tickvals"] if low <= np.log10(value) <= high]
-    return axis if len(shown) > 1 else {"type": "log"}

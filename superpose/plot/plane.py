@@ -79,13 +79,13 @@ def _labels(W: np.ndarray, which: np.ndarray, half: float) -> go.Scatter:
             found.append(int(i))
     x, y = place[:, [g[0] for g in groups]]
     text = [", ".join(map(str, sorted(g))) for g in groups]
-    return go.Scatter(x=x, y=y, mode="text", text=text, textfont={"size": 14}, name="labels", hoverinfo="skip")
+    return go.Scatter(x=x, y=y, mode="text", text=text, name="labels", hoverinfo="skip")
 
 
 def _colour_bar(importance: np.ndarray) -> go.Scatter:
     """An unseen point that brings the scale of `_look`."""
     low, high = float(importance.min()), float(importance.max())
-    bar = {**COLOUR_BAR, "title": {"text": "importance", "side": "right", "font": {"size": 14}}}
+    bar = {**COLOUR_BAR, "title": {**COLOUR_BAR["title"], "text": "importance", "side": "right"}}
     t = np.linspace(0, 1, 11)
     colours = sample_colorscale(SEQUENTIAL, list(0.9 * (1 - t)))
     marker = {"color": [low], "cmin": low, "cmax": high, "colorbar": bar, "showscale": high > low}
@@ -102,5 +102,5 @@ def _frame(figure: go.Figure, half: float, short: np.ndarray) -> go.Figure:
     if len(short):
         names = ", ".join(map(str, short[:8])) + (f", … ({len(short)})" if len(short) > 8 else "")
         at = {"x": -0.97 * half, "y": -0.97 * half, "xanchor": "left", "yanchor": "bottom"}
-        figure.add_annotation(at, text=f"near 0: {names}", showarrow=False, font={"size": 12})
+        figure.add_annotation(at, text=f"near 0: {names}", showarrow=False)
     return figure
