@@ -1,4 +1,5 @@
-# Every target sets itself up in .venv; only Python 3.11 or newer, make and pip are needed.
+# Every target sets itself up in .venv; only Python 3.11 or newer, make and pip are needed. But test-oldest has .venv-oldest,
+# with Python 3.11, or OLDEST_PYTHON=... where that has another name.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready

@@ -2,6 +2,7 @@
 
 import difflib
 import gc
+import os
 import sys
 from importlib.metadata import version
 
@@ -23,12 +24,16 @@ def main() -> None:
     gc.set_threshold(*RARELY)
     try:
         code = _run(sys.argv[1:])
+        sys.stdout.flush()
     except ValueError as error:
         code = told(error, 2)
     except processes.Lost as error:
         code = told(error, 1)
     except KeyboardInterrupt:
         code = told(STOPPED, 130)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except OSError as error:
         code = told(f"{error.filename or 'out'}: {error.strerror}", 1)
     processes.leave(code)

@@ -416,6 +416,13 @@ def test_memory_that_runs_out_is_told(command, tmp_path, monkeypatch, fault):
     assert "needs a smaller n or m" in error
 
 
+@pytest.mark.parametrize("arguments", ["--help", "reproduce --list"])
+def test_reader_that_leaves_early_is_no_error(environment, arguments):
+    line = f"{sys.executable} -c 'from superpose.cli import main; main()' {arguments} | head -n 0"
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 # --- both published diagrams
 
 

@@ -112,7 +112,7 @@ from superpose.plot import export
 export.write({Path(sys.argv[1], f"a.{kind}"): go.Figure() for kind in export.FORMATS})
 """
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=120)
-    start = {"html": b"<!doctype html>", "pdf": b"%PDF", "svg": b"<svg", "png": b"\x89PNG"}
+    start = {"html": (b"<!doctype html>", b"<html>"), "pdf": b"%PDF", "svg": b"<svg", "png": b"\x89PNG"}
     for kind, head in start.items():
         assert (tmp_path / f"a.{kind}").read_bytes().startswith(head)
 
