@@ -24,7 +24,9 @@ ALLOWED = {
     "hidden_layer": {"toy_model"},
     "frames": set(),
     "one_by_one": set(),
-    "interference": {"one_by_one"},
+    "weights": set(),
+    "interference.dense": {"one_by_one", "weights"},
+    "interference": {"interference.dense"},
     "expected_loss": {
         "box_averages",
         "compressed_series",
@@ -40,9 +42,9 @@ ALLOWED = {
     "geometry": {"shapes"},
     # what single neurons do
     "neurons": set(),
-    "many_features.blocks": set(),
+    "many_features.blocks": {"weights"},
     "many_features.tiles": {"many_features.blocks"},
-    "many_features.dimensionality": {"many_features.blocks"},
+    "many_features.dimensionality": {"many_features.blocks", "weights"},
     "many_features.pairs": {"many_features.blocks", "many_features.tiles"},
     "many_features.histograms": {"many_features.blocks", "many_features.tiles"},
     "many_features": {
