@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 NAMED = 5
@@ -45,7 +46,7 @@ def check_finite(W: Any, name: str = "W", first: int = 0) -> None:
     Raises:
         ValueError: an entry is not finite; names the columns.
     """
-    if isinstance(W, jax.core.Tracer):
+    if isinstance(W, Tracer):
         return
     numbers = jnp if isinstance(W, jax.Array) else np
     with np.errstate(all="ignore"):
@@ -70,7 +71,7 @@ def warn_if_transposed(W: Any, name: str = "W") -> None:
     Silent where `W` is being traced, as in a sweep; for square matrices, whose shape tells nothing; and for a single column.
     """
     m, n = W.shape
-    if m > n > 1 and not isinstance(W, jax.core.Tracer):
+    if m > n > 1 and not isinstance(W, Tracer):
         text = f"{name} has shape (m, n) = ({m}, {n}), more dimensions than features: column i is the direction of feature i"
         text += f"; if its rows are the features, as in a decoder of shape (features, d), pass {name}.T"
         warn(text)

@@ -38,10 +38,10 @@ ALLOWED = {
         "toy_model",
     },
     # the geometry of a solution
-    "shapes": {"frames"},
-    "geometry": {"shapes"},
+    "shapes": {"frames", "weights"},
+    "geometry": {"shapes", "weights"},
     # what single neurons do
-    "neurons": set(),
+    "neurons": {"weights"},
     "many_features.blocks": {"weights"},
     "many_features.tiles": {"many_features.blocks"},
     "many_features.dimensionality": {"many_features.blocks", "weights"},
