@@ -212,8 +212,8 @@ def _split(
             continue
         else:
             shaped[node.id] = any(shaped[c.id] for c in children)
-            parted = mine is None or shaped[node.id]
-            done[node.id] = [p for c in children for p in done[c.id]] if parted else [mine[0]]
+            parts = [p for c in children for p in done[c.id]]
+            done[node.id] = parts if mine is None or shaped[node.id] else [mine[0]]
         stack.pop()
     return done[root.id]
 

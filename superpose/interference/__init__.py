@@ -15,10 +15,13 @@ from superpose.interference.dense import (
     interference,
     signed_coherence,
 )
+from superpose.interference.description import Description, describe
 
 __all__ = [
+    "Description",
     "capacity_bound",
     "coherence",
+    "describe",
     "dimensions_per_feature",
     "feature_dimensionality",
     "gram",

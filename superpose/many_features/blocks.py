@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from superpose import weights
 
@@ -29,8 +29,13 @@ WIDEST = 1024
 class Source(Protocol):
     """What blocks are read from: `shape` is `(m, n)`, and `W[:, start:stop]` has shape `(m, stop - start)`."""
 
-    shape: Any
-    dtype: Any
+    @property
+    def shape(self) -> Any:
+        """`(m, n)`."""
+
+    @property
+    def dtype(self) -> Any:
+        """A type of real numbers."""
 
     def __getitem__(self, key: Any, /) -> Any:
         """The columns that `key`, `(slice(None), slice(start, stop))`, asks for."""
@@ -95,14 +100,27 @@ def read(W: Source, start: int, width: int) -> Float[Array, "m width"]:
         ValueError: `W` gives a block of another shape, or one with an entry that is not finite in the working type.
     """
     stop = min(start + width, W.shape[1])
-    block, due, dtype = W[:, start:stop], (W.shape[0], stop - start), working_dtype(W)
-    if np.shape(block) != due:
-        raise ValueError(f"W[:, {start}:{stop}] has shape {np.shape(block)}: needs {due}")
-    with jax.enable_x64(True), np.errstate(over="ignore"):
-        block = jnp.asarray(block, dtype) if isinstance(block, jax.Array) else np.asarray(block, dtype)
+    block = _raw(W, start, stop)
+    with jax.enable_x64(True):
         weights.check_finite(block, first=start)
         block = jnp.asarray(block)
         return block if stop - start == width else jnp.pad(block, ((0, 0), (0, start + width - stop)))
+
+
+def _raw(W: Source, start: int, stop: int) -> Any:
+    """Columns `start .. stop - 1` of `W` in its working type, where they are: a NumPy or jax array."""
+    block, due = W[:, start:stop], (W.shape[0], stop - start)
+    if np.shape(block) != due:
+        raise ValueError(f"W[:, {start}:{stop}] has shape {np.shape(block)}: needs {due}")
+    with jax.enable_x64(True), np.errstate(over="ignore"):
+        return (jnp if isinstance(block, jax.Array) else np).asarray(block, working_dtype(W))
+
+
+def finite(W: Source, step: int) -> Bool[np.ndarray, " n"]:
+    """Which columns of `W` are finite in its working type, read in blocks of `step` columns."""
+    n = W.shape[1]
+    blocks = (np.asarray(_raw(W, start, min(start + step, n))) for start in range(0, n, step))
+    return np.concatenate([np.isfinite(block).all(axis=0) for block in blocks])
 
 
 def stream(W: Source, width: int, first: int = 0) -> Iterator[tuple[int, Float[Array, "m width"]]]:

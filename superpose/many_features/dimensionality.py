@@ -51,6 +51,41 @@ def feature_dimensionality(W: Source, *, memory: int = MEMORY) -> Float[np.ndarr
     return D
 
 
+def capacity_bound(W: Source, *, memory: int = MEMORY) -> int:
+    """`rank W`, the dimensions there are to share: `sum_i D_i <= rank W`.
+
+    As `superpose.interference.capacity_bound`, which holds W whole: the rank counts the singular values above `max(m, n) eps`
+    times the largest, eps that of W's working type. They are those of R, with `W^T = Q R`, found block by block in float64: a
+    product `W W^T` would keep half their digits only.
+
+    Args:
+        W: shape (m, n); column i is the direction of feature i; see `Source`.
+        memory: bytes to work in; at least 48 m^2.
+
+    Raises:
+        ValueError: as `feature_dimensionality`.
+    """
+    weights.check(W)
+    m, dtype = W.shape[0], working_dtype(W)
+    step = width(W, memory, fixed=48 * m * m, each=m * (4 * dtype.itemsize + 24))
+    R, scale = np.zeros((m, m)), np.full((1, 1), TINY)
+    for _, block in stream(W, step):
+        jax.block_until_ready(R)
+        R, scale = _triangle(R, scale, block)
+    values = np.linalg.svd(np.asarray(R), compute_uv=False)
+    return int(np.sum(values > max(W.shape) * np.finfo(dtype).eps * values[0]))
+
+
+@partial(double, donate_argnums=0)
+def _triangle(
+    R: Float64[Array, "m m"], scale: Float64[Array, "1 1"], block: Float[Array, "m b"]
+) -> tuple[Float64[Array, "m m"], Float64[Array, "1 1"]]:
+    """R of W^T with one more block of W, in units of the scale that is now needed."""
+    block = block.astype(jnp.float64)
+    larger = jnp.maximum(scale, jnp.where(jnp.any(block != 0), weights.power_of_two(block), 0))
+    return jnp.linalg.qr(jnp.concatenate([R * (scale / larger), block.T / larger]), mode="r"), larger
+
+
 def _factor(W: Source, step: int) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, "1 1"], float]:
     """Upper triangular `R` with `R^T R = W W^T / scale^2`, large rows first, so that small ones keep their digits.
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from superpose.many_features.blocks import Source, directions, double, read, stream, width, working_dtype
 
-BLOCKS, SQUARES = 5, 5
+BLOCKS, SQUARES = 5, 6
 """Copies of a block, and of a tile's products, that are in memory at once."""
 
 
