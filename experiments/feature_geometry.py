@@ -58,11 +58,11 @@ def on_level(shares: np.ndarray) -> np.ndarray:
 
 
 def by_shape(dataset: xr.Dataset) -> dict[str, list[np.ndarray]]:
-    """`D_i` of the features of each named piece, all solutions together."""
+    """`D_i` of the features of each named piece that shares no direction with more, all solutions together."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in LEVELS}
     for W, shares in solutions(dataset):
         for piece in geometry.pieces(W):
-            if piece.name in found:
+            if piece.name in found and len(piece.duplicates) == 0:
                 found[piece.name].append(shares[piece.features])
     return found
 

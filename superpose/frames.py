@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import betainccinv
 
 
 def polygon(k: int) -> Float[Array, "2 {k}"]:
@@ -101,6 +102,26 @@ def welch_bound(*, n: int, m: int) -> float:
     _require(n >= 2, "n", n, "n >= 2")
     _require(1 <= m <= n, "m", m, f"1 <= m <= n = {n}")
     return math.sqrt((n - m) / (m * (n - 1)))
+
+
+def random_coherence(*, n: int, m: int) -> float:
+    """Median of the largest `|cos|` among n random directions in m dimensions, in (0, 1]; what chance alone brings.
+
+    Directions uniform on the sphere have pairwise independent cosines with `P(|t| > e) = I_{1 - e^2}((m - 1)/2, 1/2)`, I the
+    regularised incomplete beta function. Taken as independent altogether, which they nearly are where e is in the tail, the
+    median of the largest of N = n(n - 1)/2 solves `(1 - P)^N = 1/2`, or `N P = ln 2` for large N. 1 for m = 1.
+
+    Raises:
+        ValueError: unless n >= 2 and m >= 1.
+
+    Reference: Cai, Fan and Jiang 2013, "Distributions of angles in random packing on spheres", theorem 2.
+    """
+    _require(n >= 2, "n", n, "n >= 2")
+    _require(m >= 1, "m", m, "m >= 1")
+    if m == 1:
+        return 1.0
+    tail = -math.expm1(-2 * math.log(2) / (n * (n - 1)))
+    return math.sqrt(betainccinv(1 / 2, (m - 1) / 2, tail))
 
 
 def frame_potential(W: Float[Array, "m n"]) -> Float[Array, ""]:

@@ -11,6 +11,8 @@ monosemantic if it serves one feature and polysemantic if it serves more.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from superpose.weights import check, check_finite
+
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -26,8 +28,11 @@ def serves(weights: Float[np.ndarray, "m n"], *, threshold: float = 0.25, dead: 
         dead: in [0, 1).
 
     Raises:
-        ValueError: `threshold` or `dead` out of range.
+        ValueError: `threshold` or `dead` out of range, or `weights` is not one matrix of finite real numbers. No shape is taken
+            for transposed: more neurons than features are usual, and each question may be asked of the transposed weights.
     """
+    check(weights, "weights")
+    check_finite(weights, "weights")
     if not 0 < threshold < 1:
         raise ValueError(f"threshold = {threshold}: needs to lie in (0, 1)")
     if not 0 <= dead < 1:
@@ -44,7 +49,11 @@ def counts(served: Bool[np.ndarray, "m n"]) -> dict[str, float | np.ndarray]:
         `features` (m,), how many each neuron serves; `monosemantic` and `polysemantic`, the shares of the living neurons that
         serve one feature and more (nan if none lives); `dead`, the share of all neurons that serve none; and `neurons` (n,),
         how many neurons serve each feature.
+
+    Raises:
+        ValueError: `served` is not one matrix.
     """
+    check(served, "served")
     served = np.asarray(served)
     features = served.sum(1)
     alive = features > 0
@@ -69,9 +78,12 @@ def table(
     """The answer in words: a line a neuron with its features, the largest weight first, and a line that sums up.
 
     `table(weights.T, row="feature", column="neuron")` lists each feature's neurons.
+
+    Raises:
+        ValueError: as `serves`.
     """
-    weights = np.asarray(weights)
     served = serves(weights, threshold=threshold, dead=dead)
+    weights = np.asarray(weights)
     lines = [f"{row:>8}  {'what':<13} {column}s (weight)"]
     for k, (line, mine) in enumerate(zip(weights, served, strict=True)):
         order = [i for i in np.argsort(-np.abs(line), kind="stable") if mine[i]]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from superpose import frames
+from superpose import frames, weights
 
 ALONE, DIGON, NONE = "alone", "digon", "none of these"
 LARGEST = 10
@@ -66,9 +66,17 @@ def match(W: Float[np.ndarray, "m k"]) -> Match:
         W: shape `(m, k)`, no column zero.
 
     Returns:
-        The match; `NONE` with residual 1 if the library has no shape of k features.
+        The match; `NONE` with residual 1 if the library has no shape of k features, at once.
+
+    Raises:
+        ValueError: `W` is not a matrix of finite real numbers.
     """
+    weights.check(W)
+    weights.check_finite(W)
+    if W.shape[1] > LARGEST:
+        return Match(NONE, 1.0, np.arange(W.shape[1]))
     W = np.asarray(W, np.float64)
+    W = W / (np.abs(W).max() or 1)  # so that no square overflows or vanishes
     G = W.T @ W
     spectrum = np.linalg.eigvalsh(G)
     bounds = {name: _distance(spectrum, np.linalg.eigvalsh(shape.T @ shape)) for name, shape in library(W.shape[1]).items()}

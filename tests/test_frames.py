@@ -161,3 +161,24 @@ def test_frame_potential_of_random_directions():
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 3), (6, 3), (40, 8)])
+def test_random_coherence_is_the_median_of_chance(n, m):
+    """Half of 4,000 random sets lie above; 5 standard deviations of a fair coin are 4 %, and 2 % more coherence is beyond."""
+    W = np.random.default_rng(5).normal(size=(4000, m, n))
+    W /= np.linalg.norm(W, axis=1, keepdims=True)
+    largest = np.abs(np.swapaxes(W, 1, 2) @ W * (1 - np.eye(n))).max((1, 2))
+    median = frames.random_coherence(n=n, m=m)
+    assert abs(np.mean(largest > median) - 0.5) < 0.04
+    assert n == 2 or abs(np.mean(largest > 1.02 * median) - 0.5) > 0.04
+
+
+def test_random_coherence_of_known_cases():
+    # Three dimensions: |t| is uniform on [0, 1], so (1 - P)^N = t^N = 1/2.
+    np.testing.assert_allclose(frames.random_coherence(n=5, m=3), 0.5 ** (1 / 10), rtol=1e-12)
+    # Two: the angle is uniform, t = cos(pi P / 2) with P = 1/2 for a pair.
+    np.testing.assert_allclose(frames.random_coherence(n=2, m=2), np.cos(np.pi / 4), rtol=1e-12)
+    assert frames.random_coherence(n=3, m=1) == 1
+    with pytest.raises(ValueError, match="n = 1: needs n >= 2"):
+        frames.random_coherence(n=1, m=3)

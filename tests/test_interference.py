@@ -9,7 +9,7 @@ import pytest
 from checks import EPS, RTOL, assert_close, assert_matches_simulation, theorem
 from hypothesis import given
 
-from superpose import frames
+from superpose import frames, weights
 from superpose.interference import (
     capacity_bound,
     coherence,
@@ -22,6 +22,8 @@ from superpose.interference import (
 
 SHAPES = [(1, 4), (2, 5), (3, 3), (5, 3), (4, 20)]
 seeds = st.integers(0, 2**31)
+tall = pytest.mark.filterwarnings("ignore:W has shape")
+"""Put on tests that mean it to have more dimensions than features."""
 
 
 def gaussian(seed, m, n):
@@ -46,6 +48,7 @@ def naive_dimensionality(W):
     return jnp.diag(G) ** 2 / jnp.sum(G**2, axis=1)
 
 
+@tall
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("zero_column", [False, True])
 def test_loops_agree(shape, zero_column):
@@ -85,6 +88,7 @@ def test_dimensions_per_feature_of_known_sets():
     assert not np.any(jax.grad(dimensions_per_feature)(jnp.zeros((2, 3))))
 
 
+@tall
 @theorem
 @given(seeds, st.sampled_from([(1, 4, 1), (3, 7, 2), (5, 4, 3), (6, 20, 6), (6, 20, 3)]))
 def test_dimensionalities_add_up_to_at_most_the_rank(seed, shape):
@@ -106,6 +110,7 @@ def test_sums_of_tight_frames_reach_the_rank_and_others_do_not(lengths):
     assert jnp.sum(feature_dimensionality(W.at[0, 0].add(0.5))) < 9 - 1e-3
 
 
+@tall
 @theorem
 @given(seeds, st.sampled_from(SHAPES))
 def test_dimensionality_ignores_rotation_order_and_sign(seed, shape):
@@ -214,3 +219,81 @@ def test_interference_of_random_directions():
 def test_a_pair_needs_two_features(function):
     with pytest.raises(ValueError, match="n = 1, the columns of W: needs n >= 2"):
         function(jnp.ones((3, 1)))
+
+
+# --- matrices that people have
+
+JUDGES = [feature_dimensionality, coherence, signed_coherence, dimensions_per_feature]
+judges = pytest.mark.parametrize("function", [*JUDGES, capacity_bound])
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+@pytest.mark.parametrize("function", [feature_dimensionality, coherence, signed_coherence, capacity_bound])
+def test_lengths_are_all_that_the_type_holds(function, factor):
+    W = gaussian(11, 3, 8)
+    assert_close(function(W * (factor if EPS > 1e-10 else factor**5)), function(W))
+
+
+def test_lengths_may_differ_by_as_much():
+    """Features alone in their dimensions, and one short beside a long one in the same."""
+    long, short = (1e12, 1e-12) if EPS > 1e-10 else (1e120, 1e-120)
+    W = jnp.array([[1.0, 0, 0, 0], [0, short, 0, 0], [0, 0, long, 1]])
+    for D in (feature_dimensionality(W), jax.jit(feature_dimensionality)(W)):
+        assert_close(D, [1.0, 1.0, 1.0, 0.0])
+    slope = jax.jit(jax.jacobian(feature_dimensionality))
+    for length in (1e-4, 1e-9, short, short**2):
+        assert np.all(np.isfinite(slope(gaussian(14, 3, 4).at[:, 2].multiply(length))))
+
+
+def test_dimensions_per_feature_overflows_only_where_its_value_does():
+    assert_close(
+        dimensions_per_feature(jnp.full((1, 1), 1e-19 if EPS > 1e-10 else 1e-154)), 1e38 if EPS > 1e-10 else 1e308, 1e-5
+    )
+    assert_close(
+        dimensions_per_feature(jnp.full((1, 1), 1e18 if EPS > 1e-10 else 1e153)), 1e-36 if EPS > 1e-10 else 1e-306, 1e-5
+    )
+
+
+@judges
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_or_shows(function, value):
+    W = gaussian(12, 3, 8).at[1, 6].set(value).at[0, 2].set(value)
+    with pytest.raises(ValueError, match="W has nan or inf in 2 columns: 2, 6: needs finite numbers"):
+        function(W)
+    answer = jax.jit(function)(W)
+    assert answer == -1 if function is capacity_bound else np.all(np.isnan(answer))
+    assert not np.any(np.isfinite(jax.jit(gram)(W)[6]))
+
+
+@judges
+def test_matrices_in_few_bits(function):
+    W = jnp.array([[2.0, 1, 0], [0, -1, 1]])
+    for kind in (jnp.float16, jnp.bfloat16):
+        assert_close(function(W.astype(kind)), function(W), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("W", "says"),
+    [
+        (jnp.ones(3), r"W has shape \(3,\): needs \(m, n\) with m, n >= 1, one matrix"),
+        (jnp.ones((2, 3, 4)), r"W has shape \(2, 3, 4\): needs \(m, n\)"),
+        (jnp.ones((2, 0)), r"W has shape \(2, 0\): needs \(m, n\)"),
+        (jnp.ones((2, 2), complex), "W has entries of type complex(64|128): needs real numbers"),
+        (np.full((2, 2), "a"), "W has entries of type <U1: needs real numbers"),
+        (np.zeros((2, 2), object), "W has entries of type object: needs real numbers"),
+        ([[1.0, 2.0]], r"W is a list: needs an array of shape \(m, n\)"),
+    ],
+)
+def test_what_is_no_matrix_is_refused(W, says):
+    with pytest.raises(ValueError, match=says):
+        weights.check(W)
+
+
+@pytest.mark.parametrize("function", JUDGES)
+def test_a_transposed_matrix_brings_a_warning(function):
+    W = gaussian(13, 7, 4)
+    with pytest.warns(UserWarning, match=r"W has shape \(m, n\) = \(7, 4\), more dimensions than features") as seen:
+        function(W)
+    assert len(seen) == 1
+    jax.jit(function)(W)  # a compiler's business, as in a sweep
+    function(W[:4])  # square: nothing to be seen

@@ -230,6 +230,14 @@ def test_precision_follows_the_matrix_whatever_jax_is_set_to():
         (lambda: many_features.nearest_neighbours(np.ones((3, 1))), "n = 1, the columns of W: needs n >= 2"),
         (lambda: many_features.histogram(np.ones((3, 1))), "n = 1, the columns of W: needs n >= 2"),
         (lambda: many_features.feature_dimensionality(np.ones(3)), r"W has shape \(3,\): needs \(m, n\)"),
+        (lambda: many_features.histogram(np.full((2, 3), "a")), "W has entries of type <U1: needs real numbers"),
+        (lambda: many_features.top_pairs(np.zeros((2, 3), "M8[s]")), r"W has entries of type datetime64\[s\]: needs real"),
+        (lambda: many_features.coherence(np.zeros((2, 3), "m8[s]")), r"W has entries of type timedelta64\[s\]: needs real"),
+        (
+            lambda: many_features.nearest_neighbours(np.zeros((2, 3), "f4,f4")),
+            "W has entries of type .*: needs real numbers",
+        ),
+        (lambda: many_features.feature_dimensionality(np.zeros((2, 3), complex)), "W has entries of type complex128: needs"),
         (lambda: many_features.feature_dimensionality(np.ones((3, 9)), memory=50), r"memory = 50: needs at least \d+ bytes"),
         (lambda: many_features.coherence(np.ones((3, 9)), memory=50), r"memory = 50: needs at least \d+ bytes"),
         (lambda: many_features.top_pairs(np.ones((3, 9)), 0), "k = 0: needs 1 to 36"),
@@ -246,6 +254,69 @@ def test_precision_follows_the_matrix_whatever_jax_is_set_to():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
+@pytest.mark.parametrize(
+    "function",
+    [
+        many_features.feature_dimensionality,
+        many_features.nearest_neighbours,
+        many_features.top_pairs,
+        many_features.coherence,
+        many_features.histogram,
+        lambda W, memory: many_features.sampled_histogram(W, jax.random.key(0), probes=9, memory=max(memory, 80_000)),
+    ],
+)
+def test_a_column_that_is_not_finite_is_named(function, value):
+    W = awkward().astype(np.float64)
+    W[2, 70] = value
+    source = many_features.Columns(lambda start, stop: W[:, start:stop], n=N, m=M)  # float32, where 1e200 is infinite
+    with pytest.raises(ValueError, match="W has nan or inf in column 70: needs finite numbers"):
+        function(source, memory=20_000)
+
+
+def test_one_huge_column_leaves_the_others_right():
+    W = np.random.default_rng(3).normal(size=(M, N))
+    expected = cosines(W)
+    W[:, 5] *= 1e200
+    near = many_features.nearest_neighbours(W, memory=20_000)
+    assert_close(near.value, expected[np.arange(N), near.index])
+    assert_close(np.abs(near.value), np.where(np.eye(N, dtype=bool), 0, np.abs(expected)).max(1))
+    D = many_features.feature_dimensionality(W, memory=20_000)
+    assert_close(D, np.arange(N) == 5)  # it takes its direction from all others, whose shares are 1e-400
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 1e-30), (np.float32, 1e30), (np.float64, 1e-170), (np.float64, 1e200)]
+)
+def test_lengths_are_all_that_the_type_holds(dtype, size):
+    W = np.random.default_rng(4).normal(size=(M, N)).astype(dtype)
+    for memory in (4000, many_features.MEMORY):
+        few = np.where(np.arange(N) < 50, np.zeros((), dtype), W)  # the first blocks hold zeros alone
+        for whole in (W, few):
+            D = many_features.feature_dimensionality(whole * dtype(size), memory=memory)
+            np.testing.assert_allclose(
+                D, many_features.feature_dimensionality(whole, memory=memory), rtol=64 * np.finfo(dtype).eps
+            )
+        assert np.isclose(many_features.coherence(W * dtype(size), memory=memory), many_features.coherence(W), rtol=1e-6)
+
+
+def test_a_feature_lost_in_rounding_is_named():
+    W = np.concatenate([np.random.default_rng(5).normal(size=(M - 1, 40)), np.zeros((1, 40))])
+    W[:, 3] = 1e-30 * np.eye(M)[-1]
+    with pytest.warns(UserWarning, match="D_i is lost in rounding for column 3, far shorter than others of W"):
+        D = many_features.feature_dimensionality(W)
+    assert np.all((D >= 0) & (D <= 1))
+
+
+def test_products_that_overflow_are_refused():
+    W = np.full((3, 4), 1e30, np.float32)
+    for function in (many_features.histogram, many_features.top_pairs, many_features.nearest_neighbours):
+        with pytest.raises(ValueError, match=r"unit = False with entries of W up to 1e\+30: products overflow in float32"):
+            function(W, unit=False)
+    with pytest.raises(ValueError, match=r"unit = False with entries of W up to 1e\+30"):
+        many_features.sampled_histogram(W, jax.random.key(0), probes=2, unit=False)
 
 
 def scratch(step, *arguments, **static):
@@ -267,12 +338,13 @@ def test_each_step_stays_within_what_the_block_width_allows(m, b, dtype):
     assert scratch(pairs._merge, (value, index, index, value), tile, signed=False, unit=True) <= square
     assert scratch(histograms._add_counts, np.zeros(bins, np.int64), tile, 1.0, unit=True) <= square
     counts, probes, places = np.zeros((s, bins), np.int64), np.zeros((s, m), dtype), np.zeros(s, np.int64)
-    taken = scratch(histograms._add_probe_counts, counts, probes, places, 0, block, 4 * b, 1.0, unit=True)
+    taken = scratch(histograms._add_probe_counts, counts, probes, places, 0, block, 4 * b, 1.0)
     assert taken <= size * b * (m + 6 * s) + 40 * bins * s
     held = m * b * (4 * size + 24) + 24 * m * m  # three blocks and, when M is summed, three triangles beside the scratch
     strips = [np.zeros((len(range(m)[k]), m - k.start)) for k in dimensionality._strips(m)]
-    assert scratch(dimensionality._add_products, strips, block) <= held - 3 * m * b * size
-    assert scratch(dimensionality._shares, np.zeros((m, m), dtype), block) <= held - 3 * m * b * size
+    scale = np.ones((1, 1))
+    assert scratch(dimensionality._add_products, strips, scale, block) <= held - 3 * m * b * size
+    assert scratch(dimensionality._shares, np.zeros((m, m), dtype), block, scale, 0.0) <= held - 3 * m * b * size
 
 
 def in_process(code, timeout=300):
@@ -330,3 +402,11 @@ def test_a_million_features_of_1024_dimensions_in_one_gigabyte():
     """)
     assert memory < 2**30  # W has 4.1 GB
     assert error < 1e-5  # float32, sums of 1,024 squares
+
+
+def test_a_transposed_matrix_brings_a_warning_at_the_line_that_gave_it():
+    W = np.random.default_rng(6).normal(size=(40, 6))
+    for function in (many_features.feature_dimensionality, many_features.coherence, many_features.histogram):
+        with pytest.warns(UserWarning, match=r"W has shape \(m, n\) = \(40, 6\), more dimensions than features") as seen:
+            function(W)
+        assert len(seen) == 1

@@ -1,5 +1,7 @@
 """Neurons whose work is known: what serves what, how many, the table and the figure."""
 
+from inspect import unwrap
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,13 @@ def test_the_largest_stands_next_to_zero():
     [
         (lambda: neurons.serves(WEIGHTS, threshold=1.0), r"threshold = 1.0: needs to lie in \(0, 1\)"),
         (lambda: neurons.serves(WEIGHTS, dead=-0.1), r"dead = -0.1: needs to lie in \[0, 1\)"),
+        (lambda: neurons.serves(np.array([[1.0, np.nan]])), "weights has nan or inf in column 1: needs finite numbers"),
+        (
+            lambda: unwrap(neurons.serves)(np.zeros((2, 3, 4))),
+            r"weights has shape \(2, 3, 4\): needs \(m, n\) .*, one matrix",
+        ),
+        (lambda: unwrap(neurons.serves)(np.full((2, 2), "a")), "weights has entries of type <U1: needs real numbers"),
+        (lambda: unwrap(neurons.counts)(np.zeros(3, bool)), r"served has shape \(3,\): needs \(m, n\)"),
     ],
 )
 def test_mistakes_are_named(call, says):

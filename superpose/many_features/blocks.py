@@ -2,7 +2,8 @@
 
 `W` is anything with `shape`, `dtype` and slices `W[:, start:stop]`: a NumPy or jax array, a memory-mapped `.npy` file
 (`numpy.load(path, mmap_mode="r")`), an HDF5 data set; or `Columns`, which makes its blocks by a function. Blocks are worked on
-in float64 if `W` is float64, else in float32; sums over all columns are float64 either way.
+in float64 if `W` is float64, else in float32; sums over all columns are float64 either way. Every block is checked as it is
+read: an entry that is not finite is refused, with the number of its column.
 """
 
 import math
@@ -14,7 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from superpose import weights
 
 MEMORY = 2**30
 """Default memory in bytes, 1 GiB."""
@@ -26,8 +29,13 @@ WIDEST = 1024
 class Source(Protocol):
     """What blocks are read from: `shape` is `(m, n)`, and `W[:, start:stop]` has shape `(m, stop - start)`."""
 
-    shape: Any
-    dtype: Any
+    @property
+    def shape(self) -> Any:
+        """`(m, n)`."""
+
+    @property
+    def dtype(self) -> Any:
+        """A type of real numbers."""
 
     def __getitem__(self, key: Any, /) -> Any:
         """The columns that `key`, `(slice(None), slice(start, stop))`, asks for."""
@@ -61,14 +69,22 @@ def working_dtype(W: Source) -> np.dtype:
     return np.dtype(np.float64 if np.dtype(W.dtype) == np.float64 else np.float32)
 
 
+def check(W: Source) -> None:
+    """Raise unless `W` is a matrix of real numbers, and warn if it looks transposed; values are checked as they are read.
+
+    Raises:
+        ValueError: `W` is not of shape (m, n) with m, n >= 1, or its type is not of real numbers.
+    """
+    weights.check(W)
+    weights.warn_if_transposed(W)
+
+
 def width(W: Source, memory: int, *, fixed: int = 0, each: int = 0, square: int = 0) -> int:
     """The most columns B of a block, with `fixed + each B + square B^2 <= memory`, all in bytes; at most n.
 
     Raises:
-        ValueError: `W` is not of shape (m, n) with m, n >= 1; or the memory does not hold one column.
+        ValueError: the memory does not hold one column.
     """
-    if len(W.shape) != 2 or min(W.shape) < 1:
-        raise ValueError(f"W has shape {tuple(W.shape)}: needs (m, n) with m, n >= 1")
     room = memory - fixed
     if room < each + square:
         least = fixed + each + square
@@ -81,15 +97,30 @@ def read(W: Source, start: int, width: int) -> Float[Array, "m width"]:
     """Columns `start .. start + width - 1` of `W`, in its working type; zeros beyond the last.
 
     Raises:
-        ValueError: `W` gives a block of another shape.
+        ValueError: `W` gives a block of another shape, or one with an entry that is not finite in the working type.
     """
     stop = min(start + width, W.shape[1])
+    block = _raw(W, start, stop)
+    with jax.enable_x64(True):
+        weights.check_finite(block, first=start)
+        block = jnp.asarray(block)
+        return block if stop - start == width else jnp.pad(block, ((0, 0), (0, start + width - stop)))
+
+
+def _raw(W: Source, start: int, stop: int) -> Any:
+    """Columns `start .. stop - 1` of `W` in its working type, where they are: a NumPy or jax array."""
     block, due = W[:, start:stop], (W.shape[0], stop - start)
     if np.shape(block) != due:
         raise ValueError(f"W[:, {start}:{stop}] has shape {np.shape(block)}: needs {due}")
-    with jax.enable_x64(True):
-        block = jnp.asarray(block, working_dtype(W))
-        return block if stop - start == width else jnp.pad(block, ((0, 0), (0, start + width - stop)))
+    with jax.enable_x64(True), np.errstate(over="ignore"):
+        return (jnp if isinstance(block, jax.Array) else np).asarray(block, working_dtype(W))
+
+
+def finite(W: Source, step: int) -> Bool[np.ndarray, " n"]:
+    """Which columns of `W` are finite in its working type, read in blocks of `step` columns."""
+    n = W.shape[1]
+    blocks = (np.asarray(_raw(W, start, min(start + step, n))) for start in range(0, n, step))
+    return np.concatenate([np.isfinite(block).all(axis=0) for block in blocks])
 
 
 def stream(W: Source, width: int, first: int = 0) -> Iterator[tuple[int, Float[Array, "m width"]]]:
@@ -112,5 +143,6 @@ def double(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
 def directions(block: Float[Array, "m b"]) -> Float[Array, "m b"]:
     """`W_i_hat`, column by column; a zero column stays zero."""
-    square = jnp.sum(block**2, axis=0, keepdims=True)
-    return jnp.where(square > 0, block / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    part = block / weights.power_of_two(block, axis=0)
+    square = jnp.sum(part**2, axis=0, keepdims=True)
+    return part / jnp.sqrt(jnp.where(square > 0, square, 1))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int, Key
 
-from superpose.many_features.blocks import MEMORY, Source, directions, double, read, stream, width, working_dtype
-from superpose.many_features.tiles import Tile, prepare, products, tile_width, tiles
+from superpose.many_features.blocks import MEMORY, Source, check, double, read, stream, width, working_dtype
+from superpose.many_features.tiles import Tile, prepare, products, scaled, tile_width, tiles
 
 
 class Histogram(NamedTuple):
@@ -35,8 +35,10 @@ def histogram(W: Source, *, bins: int = 200, limit: float = 1.0, unit: bool = Tr
         memory: bytes to work in.
 
     Raises:
-        ValueError: bins or limit out of range, n < 2, a block of the wrong shape, or a memory that does not hold one column.
+        ValueError: bins or limit out of range, n < 2, `W` is not a matrix of finite real numbers, a block has the wrong shape, the
+            memory does not hold one column, or products overflow.
     """
+    check(W)
     edges = _edges(bins, limit)
     step, counts = tile_width(W, memory), np.zeros(bins, np.int64)
     for tile in tiles(W, step, memory, unit=unit):
@@ -71,8 +73,9 @@ def sampled_histogram(
         memory: bytes to work in; the probes and their histograms are part of it.
 
     Raises:
-        ValueError: probes, bins or limit out of range, a block of the wrong shape, or a memory that does not hold one column.
+        ValueError: probes, bins or limit out of range, or as `histogram`.
     """
+    check(W)
     edges, (m, n), size = _edges(bins, limit), W.shape, working_dtype(W).itemsize
     if not 2 <= probes <= n:
         raise ValueError(f"probes = {probes}: needs 2 to n = {n}")
@@ -83,7 +86,7 @@ def sampled_histogram(
     counts = np.zeros((probes, bins), np.int64)
     for start, block in stream(W, step):
         jax.block_until_ready(counts)
-        counts = _add_probe_counts(counts, chosen, places, start, block, n, limit, unit=unit)
+        counts = _add_probe_counts(counts, chosen, places, start, scaled(block, unit=unit), n, limit)
     each_probe = np.asarray(counts, np.float64)
     error = np.std(each_probe, axis=0, ddof=1) * math.sqrt((1 - probes / n) / probes)
     return Histogram(edges, n / 2 * each_probe.mean(axis=0), n / 2 * error)
@@ -112,7 +115,7 @@ def _add_counts(counts: Int[Array, " bins"], tile: Tile, limit: Float[Array, ""]
     return counts + _count(value.ravel(), pair.ravel(), limit, len(counts))
 
 
-@partial(double, static_argnames="unit", donate_argnums=0)
+@partial(double, donate_argnums=0)
 def _add_probe_counts(
     counts: Int[Array, "s bins"],
     chosen: Float[Array, "s m"],
@@ -121,10 +124,8 @@ def _add_probe_counts(
     block: Float[Array, "m b"],
     n: Int[Array, ""],
     limit: Float[Array, ""],
-    *,
-    unit: bool,
 ) -> Int[Array, "s bins"]:
-    value = jnp.matmul(chosen, directions(block) if unit else block, precision="highest")
+    value = jnp.matmul(chosen, block, precision="highest")
     j = start + jnp.arange(value.shape[1], dtype=jnp.int32)
     pair = (places.astype(jnp.int32)[:, None] != j[None, :]) & (j < n)[None, :]
     return counts + jax.vmap(lambda v, p: _count(v, p, limit, counts.shape[1]))(value, pair)

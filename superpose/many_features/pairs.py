@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from superpose.many_features.blocks import MEMORY, Source, double, working_dtype
+from superpose.many_features.blocks import MEMORY, Source, check, double, working_dtype
 from superpose.many_features.tiles import Tile, products, tile_width, tiles
 
 
@@ -39,8 +39,10 @@ def nearest_neighbours(W: Source, *, signed: bool = False, unit: bool = True, me
         memory: bytes to work in.
 
     Raises:
-        ValueError: n < 2, a block of the wrong shape, or a memory that does not hold one column.
+        ValueError: n < 2, `W` is not a matrix of finite real numbers, a block has the wrong shape, the memory does not hold one
+            column, or products overflow.
     """
+    check(W)
     step, n = tile_width(W, memory), W.shape[1]
     size = -(-n // step) * step
     state = (np.full(size, -np.inf, working_dtype(W)), np.zeros(size, working_dtype(W)), np.zeros(size, np.int32))
@@ -89,8 +91,9 @@ def top_pairs(W: Source, k: int = 1, *, signed: bool = False, unit: bool = True,
         memory: bytes to work in.
 
     Raises:
-        ValueError: k out of range, n < 2, a block of the wrong shape, or a memory that does not hold one column.
+        ValueError: k out of range, or as `nearest_neighbours`.
     """
+    check(W)
     step, n = tile_width(W, memory), W.shape[1]
     if not 1 <= k <= n * (n - 1) // 2:
         raise ValueError(f"k = {k}: needs 1 to {n * (n - 1) // 2}, the pairs of n = {n} features")

@@ -1,15 +1,16 @@
 """All pairs of columns of `W`, shape (m, n), tile by tile: products of two blocks, each pair once."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from superpose.many_features.blocks import Source, directions, double, read, stream, width, working_dtype
 
-BLOCKS, SQUARES = 5, 5
+BLOCKS, SQUARES = 5, 6
 """Copies of a block, and of a tile's products, that are in memory at once."""
 
 
@@ -56,10 +57,34 @@ def tiles(W: Source, step: int, memory: int, *, unit: bool) -> Iterator[Tile]:
                 yield Tile(i, rows, j, columns, n)
 
 
-@partial(double, static_argnames="unit")
-def prepare(block: Float[Array, "m b"], *, unit: bool) -> Float[Array, "b m"]:
-    """A block as tiles hold it: transposed, as the product is fastest so, and its columns at length 1 if `unit`."""
-    return (directions(block) if unit else block).T
+def prepare(block: Float[Array, "m b"] | Float[np.ndarray, "m b"], *, unit: bool) -> Float[Array, "b m"]:
+    """A block as tiles hold it: transposed, as the product is fastest so, and its columns at length 1 if `unit`.
+
+    Raises:
+        ValueError: as `scaled`.
+    """
+    return _turned_directions(block) if unit else scaled(block, unit=False).T
+
+
+def scaled(block: Float[Array, "m b"] | Float[np.ndarray, "m b"], *, unit: bool) -> Float[Array, "m b"]:
+    """Columns at length 1 if `unit`, else as they are.
+
+    Raises:
+        ValueError: not `unit`, and products of two such columns could overflow.
+    """
+    if unit:
+        return _directions(block)
+    with jax.enable_x64(True):
+        top, kind = float(jnp.max(jnp.abs(block))), jnp.finfo(block.dtype)
+        if top > (float(kind.max) / len(block)) ** 0.5:
+            raise ValueError(
+                f"unit = False with entries of W up to {top:.3g}: products overflow in {kind.dtype}; scale W down"
+            )
+        return jnp.asarray(block)
+
+
+_directions = double(directions)
+_turned_directions = double(lambda block: directions(block).T)
 
 
 def products(tile: Tile, *, unit: bool) -> tuple[Float[Array, "b b"], Bool[Array, "b b"]]:
