@@ -63,11 +63,13 @@ ALLOWED = {
     "settings": set(),
     "findings": set(),
     "results": set(),
+    "source": {"results"},
     # sweeps: how every long computation runs
     "processes": {"settings"},
     "chunks": {"results"},
     "devices": set(),
-    "sweep": {"chunks", "devices", "processes", "results"},
+    "identity": {"devices", "results"},
+    "sweep": {"chunks", "devices", "identity", "processes", "results"},
     # phase
     "phase.labels": set(),
     "phase.scores": set(),
@@ -81,6 +83,7 @@ ALLOWED = {
         "phase.labels",
         "phase.scores",
         "settings",
+        "source",
         "sweep",
     },
     "phase.sampled": {"chunks", "features", "processes", "settings", "sweep", "toy_model", "train"},
@@ -97,7 +100,7 @@ ALLOWED = {
     "plot.phase": {"plot.boundaries", "plot.regions", "plot.template"},
     "plot": {"plot.bars", "plot.gram", "plot.neurons", "plot.phase", "plot.plane"},
     # experiments, which the library finds by name
-    "reproduction": {"chunks", "findings", "results"},
+    "reproduction": {"chunks", "findings", "results", "source"},
     # the commands, and what calls them; nothing imports it
     "commands": set(),
     "commands.run": {"processes", "results", "settings"},
