@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from superpose.results import ResultError, write_atomically
+from superpose.results import ResultError, regular_bytes, write_atomically
 
-FORMAT = "superpose chunks 1"
+FORMAT = "superpose chunks 2"
 """Written into each manifest; a folder with another one is refused."""
 DIGEST = 64
 """Hexadecimal digits of the checksum that ends a chunk."""
@@ -63,20 +63,36 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove the chunks of a run that was killed after its result was written and before it had cleared up."""
+    if folder.exists():
+        with suppress(ResultError), lock(folder):
+            clear(folder)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What the chunks in `folder` belong to; None if nothing was begun there."""
+    """What the chunks in `folder` belong to; None if nothing was begun there.
+
+    Raises:
+        ResultError: it is not what was written.
+    """
     path = folder / "sweep.json"
     try:
-        return dict(json.loads(path.read_text()))
+        manifest = dict(json.loads(regular_bytes(path)))
+        whole = manifest.pop("checksum", None) == _manifest_checksum(manifest) or manifest.get("format") != FORMAT
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        raise ResultError(f"{path}: damaged; delete {folder} to compute its chunks again") from None
+    except (OSError, ValueError, TypeError, RecursionError):
+        whole, manifest = False, {}
+    if not whole:
+        raise ResultError(f"{path}: damaged; delete {folder} to compute its chunks again")
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Begin a sweep in `folder`."""
-    write_atomically(folder / "sweep.json", lambda path: path.write_text(_canonical(manifest) + "\n"))
+    text = _canonical({**manifest, "checksum": _manifest_checksum(manifest)}) + "\n"
+    write_atomically(folder / "sweep.json", lambda path: path.write_text(text))
 
 
 def check_manifest(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -91,11 +107,11 @@ def check_manifest(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, 
 
 def chunk_path(folder: Path, manifest: Mapping[str, Any], index: int) -> Path:
     """File of a chunk: the first 16 digits of the manifest's SHA-256, and the chunk's number."""
-    return folder / f"{hashlib.sha256(_canonical(manifest).encode()).hexdigest()[:16]}-{index:06d}.npz"
+    return folder / f"{_manifest_checksum(manifest)[:16]}-{index:06d}.npz"
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep a finished chunk; equal arrays make equal files.
+    """Keep a finished chunk; equal arrays make equal files. What is in its place gives way, a folder too.
 
     Raises:
         ResultError: it cannot be written, on a full disk for one.
@@ -111,6 +127,8 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         archive.comment = bytes(DIGEST)
     content = buffer.getvalue()[:-DIGEST]
     try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         write_atomically(path, lambda temporary: temporary.write_bytes(content + _checksum(path, content)))
     except OSError as error:
         kept = "finished chunks are kept, the same run goes on"
@@ -124,7 +142,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: it is not there.
         ResultError: it is not what was written.
     """
-    content = path.read_bytes()
+    try:
+        content = regular_bytes(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ResultError(f"{path}: damaged ({error.strerror})") from None
     if _checksum(path, content[:-DIGEST]) != content[-DIGEST:]:
         raise ResultError(f"{path}: damaged")
     with np.load(io.BytesIO(content), allow_pickle=False) as data:
@@ -133,6 +156,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def _checksum(path: Path, content: bytes) -> bytes:
     return hashlib.sha256(path.name.encode() + content).hexdigest().encode()
+
+
+def _manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(manifest).encode()).hexdigest()
 
 
 def _canonical(manifest: Mapping[str, Any]) -> str:

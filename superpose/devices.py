@@ -46,24 +46,36 @@ class Plan(NamedTuple):
     at_once: int
 
 
-def plan(function: Callable, points: Any, *, width: int | None, memory: int) -> Plan:
+def plan(
+    function: Callable,
+    points: Any,
+    *,
+    width: int | None,
+    memory: int,
+    one: jax.stages.Lowered | None = None,
+) -> Plan:
     """The program of the width asked for; or else of the largest that `memory` and `PARTS` allow.
 
-    Memory is what the compiler states: temporaries, and what goes in and out.
+    Memory is what the compiler states: temporaries, and what goes in and out. `one` is the program of one point, if it is
+    lowered already.
 
     Raises:
         ValueError: one point takes more than `memory`.
     """
     first, *others = jax.local_devices()
-    build = partial(_compile, function, points)
+
+    def build(width: int, device: jax.Device = first) -> Program:
+        known = one if width == 1 and device == first else None
+        return _compiled(known or lowered(function, points, width=width, device=device))
+
     if width is None:
-        width, program = _widest(partial(build, first), points, memory)
+        width, program = _widest(build, points, memory)
     else:
-        program = build(first, width)
+        program = build(width)
     busy = [] if program.alone else others[: -(-count(points) // width) - 1]
     with ThreadPoolExecutor() as pool:
-        programs = [program, *pool.map(partial(build, width=width), busy)]
-    runs = {device: one.run for device, one in zip([first, *busy], programs, strict=True)}
+        programs = [program, *pool.map(partial(build, width), busy)]
+    runs = {device: each.run for device, each in zip([first, *busy], programs, strict=True)}
     return Plan(runs, width, program.memory, 1 if program.alone else _at_once())
 
 
@@ -80,19 +92,33 @@ def _widest(build: Callable[[int], Program], points: Any, memory: int) -> tuple[
     return 1, best
 
 
-def _compile(function: Callable, points: Any, device: jax.Device, width: int) -> Program:
+def lowered(
+    function: Callable,
+    points: Any,
+    *,
+    width: int = 1,
+    device: jax.Device | None = None,
+    platform: str | None = None,
+) -> jax.stages.Lowered:
+    """The program of `width` points side by side on a device, the first if none is named; or as it would be on a platform."""
+    where = jax.sharding.SingleDeviceSharding(device or jax.local_devices()[0])
+
     def alone(point: Any) -> Any:
         value = function(jax.tree.map(lambda x: x[0], point))
         return jax.tree.map(lambda x: jnp.asarray(x)[None], value)
 
     def shape(x: np.ndarray) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype, sharding=jax.sharding.SingleDeviceSharding(device))
+        return jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype, sharding=where)
 
-    lowered = jax.jit(alone if width == 1 else jax.vmap(function)).lower(jax.tree.map(shape, points))
-    run = lowered.compile()
+    traced = jax.jit(alone if width == 1 else jax.vmap(function)).trace(jax.tree.map(shape, points))
+    return traced.lower(lowering_platforms=(platform,) if platform else None)
+
+
+def _compiled(program: jax.stages.Lowered) -> Program:
+    run = program.compile()
     need: Any = run.memory_analysis()
     taken = need.temp_size_in_bytes + need.argument_size_in_bytes + need.output_size_in_bytes
-    return Program(run, taken, re.search(BATCHED, lowered.as_text()) is not None)
+    return Program(run, taken, re.search(BATCHED, program.as_text()) is not None)
 
 
 def compute(plan: Plan, points: Any, indices: Sequence[int], keep: Callable[[int, Arrays], None]) -> Iterator[int]:

@@ -2,12 +2,15 @@
 
 An experiment is a module, found by `superpose.catalogue`, with `NAME`, `TITLE`, `PAPER`, `Config`, `QUICK`, `compute`, `findings`
 and `figure`. Its results of one configuration are in `<out>/<name>/<full or quick>-<digest of the settings>/`, so that no other
-configuration overwrites them.
+configuration overwrites them. A result is known by its settings; where `compute` has changed since it was made, a warning says so.
 """
 
 import difflib
 import hashlib
 import importlib
+import inspect
+import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -17,11 +20,13 @@ from typing import Any
 
 import xarray as xr
 
-from superpose import catalogue, chunks, results
+from superpose import catalogue, chunks, results, source
 from superpose.findings import Finding
 
 RESULT = "result.nc"
 """The file of a finished experiment."""
+
+log = logging.getLogger(__name__)
 
 
 def experiments() -> dict[str, Any]:
@@ -79,7 +84,7 @@ def saved(out: Path, experiment: Any, *, quick: bool) -> xr.Dataset:
     """
     command = f"superpose reproduce {experiment.NAME}" + " --quick" * quick
     path = place(out, experiment, quick=quick) / RESULT
-    if not path.exists():
+    if not os.path.lexists(path):
         raise results.ResultError(f"{path}: missing; `{command} --out {out}` makes it")
     try:
         dataset = results.load(path)
@@ -87,7 +92,14 @@ def saved(out: Path, experiment: Any, *, quick: bool) -> xr.Dataset:
         raise results.ResultError(f"{error}; so does `{command} --again --out {out}`") from None
     if dataset.attrs.get("settings") != results.settings_text(configuration(experiment, quick=quick)):
         raise results.ResultError(f"{path}: holds a result of other settings; `{command} --again --out {out}` replaces it")
+    if dataset.attrs.get("code_sha256", code := _code(experiment)) != code:
+        log.warning("%s: made before `compute` was changed; `%s --again --out %s` computes it anew", path, command, out)
     return dataset
+
+
+def _code(experiment: Any) -> str:
+    """Digest of what computes an experiment: its `compute` and all that this refers to in its module."""
+    return source.reached(inspect.getsource(experiment), "compute")
 
 
 def computed(
@@ -112,15 +124,19 @@ def computed(
     """
     folder = place(out, experiment, quick=quick)
     path, unfinished, config = folder / RESULT, folder / ".chunks", configuration(experiment, quick=quick)
+    if os.path.lexists(path) and not again:
+        dataset = saved(out, experiment, quick=quick)
+        chunks.clear_leftovers(unfinished)
+        return dataset
     with chunks.lock(unfinished):
-        if again and path.exists():
+        if os.path.lexists(path):
             path.unlink()
             shutil.rmtree(unfinished / "sweep", ignore_errors=True)
-        if not path.exists():
-            start = perf_counter()
-            dataset = experiment.compute(config, unfinished / "sweep", advance)
-            results.remove_temporaries(path)
-            results.save(path, dataset.assign_attrs(experiment=experiment.NAME), config, seconds=perf_counter() - start)
+        start = perf_counter()
+        dataset = experiment.compute(config, unfinished / "sweep", advance)
+        results.remove_temporaries(path)
+        dataset = dataset.assign_attrs(experiment=experiment.NAME, code_sha256=_code(experiment))
+        results.save(path, dataset, config, seconds=perf_counter() - start)
         dataset = saved(out, experiment, quick=quick)
         chunks.clear(unfinished)
     return dataset

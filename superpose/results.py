@@ -1,20 +1,35 @@
-"""Results on disk: one labelled file with its provenance, NetCDF-3, readable by anything. Nothing here knows what it holds."""
+"""Results on disk: one labelled file with its provenance, NetCDF-3, readable by anything. Nothing here knows what it holds.
 
+The attribute `file_sha256` is the SHA-256 of the whole file, with its own 64 digits replaced by zeros: a wrong byte anywhere, in
+the header too, is found.
+"""
+
+import errno
+import hashlib
+import io
 import json
 import os
 import platform
+import stat
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-FORMAT = "superpose results 1"
+FORMAT = "superpose results 2"
 """Written into each result; a file with another one is refused."""
+UNSEALED = "superpose results 1"
+"""Format of older files, which have no checksum and are read as well."""
+ZEROS = b"0" * 64
+SEAL = b"\0\0\0\x0bfile_sha256\0" + b"\0\0\0\x02" + b"\0\0\0\x40"
+"""What stands before the digits of the checksum in a NetCDF-3 file: length and name of the attribute, type, length."""
 
 
 class ResultError(Exception):
@@ -22,7 +37,9 @@ class ResultError(Exception):
 
 
 def settings_text(settings: Any) -> str:
-    """A configuration as canonical JSON."""
+    """A configuration, an instance of a dataclass, as canonical JSON; ValueError if it is none."""
+    if not is_dataclass(settings) or isinstance(settings, type):
+        raise ValueError(f"settings = {settings!r}: needs an instance of a dataclass")
     return json.dumps(asdict(settings), sort_keys=True, separators=(",", ":"))
 
 
@@ -32,7 +49,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     A process killed here leaves its temporary file; `remove_temporaries` finds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
@@ -42,38 +59,90 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         error.filename = str(path)  # a write that fails does not say which
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a file system that cannot be written
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` for this process to write to; what stands there and is a folder stays."""
+    names = (path.with_name(f".{path.name}.{number}") for number in count(os.getpid()))
+    free = next(name for name in names if not os.path.isdir(name))
+    with suppress(OSError):  # then writing fails too, and says why
+        free.unlink(missing_ok=True)
+    return free
 
 
 def remove_temporaries(path: Path) -> None:
     """Remove what processes that were killed while they wrote `path` have left; call it while nobody writes."""
     for temporary in path.parent.glob(f".{path.name}.*"):
-        temporary.unlink(missing_ok=True)
+        if not temporary.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, dataset: xr.Dataset, settings: Any, *, seconds: float) -> None:
-    """Write a finished result with its settings, versions, device, commit and time as attributes."""
-    labelled = dataset.assign_attrs(provenance() | {"settings": settings_text(settings), "seconds": seconds})
-    write_atomically(path, lambda temporary: labelled.to_netcdf(temporary, engine="scipy"))
+    """Write a finished result with its settings, versions, device, commit, time and checksum as attributes."""
+    made = provenance() | {"settings": settings_text(settings), "seconds": seconds, "file_sha256": ZEROS.decode()}
+    content = bytes(dataset.assign_attrs(made).to_netcdf(engine="scipy"))
+    before, _, after = _parted(content)
+    write_atomically(path, lambda temporary: temporary.write_bytes(before + _checksum(content) + after))
 
 
-def load(path: Path) -> xr.Dataset:
+def load(path: str | Path) -> xr.Dataset:
     """Read a result.
 
     Raises:
-        ResultError: no such file, one that is cut short or not a result at all, or one of another version's format.
+        ResultError: no such file, one that is damaged or not a result at all, or one of another version's format. Files of the
+            format before this one have no checksum: of these only what cannot be read at all is found damaged.
     """
+    content = _content(Path(path))
+    sealed = SEAL in content
+    if sealed and _parted(content)[1] != _checksum(content):
+        raise _unreadable(path, "its checksum is another")
     try:
-        with xr.open_dataset(path, engine="scipy") as file:
+        with xr.open_dataset(io.BytesIO(content), engine="scipy") as file:
             dataset = file.load()
-    except FileNotFoundError:
-        raise ResultError(f"{path}: no such results file") from None
     except Exception as error:  # scipy raises whatever a damaged header leads it to
         reason = next(iter(str(error).splitlines()), type(error).__name__)  # xarray writes paragraphs
-        raise ResultError(f"{path}: damaged or not a results file ({reason}); move it away to compute it again") from None
-    if dataset.attrs.get("format") != FORMAT:
-        raise ResultError(f"{path}: format {dataset.attrs.get('format')!r}, needs {FORMAT!r}; written by another version")
+        raise _unreadable(path, reason) from None
+    found = dataset.attrs.get("format")
+    if str(found) not in (FORMAT, UNSEALED):
+        raise ResultError(f"{path}: format {found!r}, needs {FORMAT!r}; written by another version")
+    if found == FORMAT and not sealed:
+        raise _unreadable(path, "its checksum is missing")
     return dataset
+
+
+def regular_bytes(path: Path) -> bytes:
+    """All bytes of a file; OSError for what is none, as a folder, and for a pipe or a device, which might never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return path.read_bytes()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return regular_bytes(path)
+    except FileNotFoundError:
+        if not os.path.lexists(path):
+            raise ResultError(f"{path}: no such results file") from None
+        raise _unreadable(path, "a link to nothing") from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or type(error).__name__) from None
+
+
+def _unreadable(path: str | Path, reason: str) -> ResultError:
+    return ResultError(f"{path}: damaged or not a results file ({reason}); move it away to compute it again")
+
+
+def _parted(content: bytes) -> tuple[bytes, bytes, bytes]:
+    """A sealed file before, in and after the digits of its checksum."""
+    start = content.index(SEAL) + len(SEAL)
+    return content[:start], content[start : start + len(ZEROS)], content[start + len(ZEROS) :]
+
+
+def _checksum(content: bytes) -> bytes:
+    before, _, after = _parted(content)
+    return hashlib.sha256(before + ZEROS + after).hexdigest().encode()
 
 
 def provenance() -> dict[str, str]:

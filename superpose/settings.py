@@ -82,8 +82,9 @@ class Processes:
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the first setting that is out of range."""
-        address = not self.coordinator or self.coordinator.rpartition(":")[2].isdecimal()
-        _require("coordinator", self.coordinator, address, "HOST:PORT")
+        host, _, port = self.coordinator.rpartition(":")
+        address = host != "" and port.isdecimal() and 1 <= int(port) <= 65535
+        _require("coordinator", self.coordinator, address or not self.coordinator, "HOST:PORT, the port from 1 to 65535")
         _require("processes", self.processes, self.processes >= 1, "at least 1")
         _require("process", self.process, 0 <= self.process < self.processes, f"a number from 0 to {self.processes - 1}")
         given = self.processes == 1 or bool(self.coordinator)

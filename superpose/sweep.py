@@ -5,22 +5,20 @@ waits for no other until all are done. So results do not depend on the order of 
 bit for bit at one width on one kind of device, and to rounding between widths.
 """
 
-import hashlib
 import json
 import logging
-import re
+import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from superpose import chunks, devices, processes, results
+from superpose import chunks, devices, identity, processes, results
 from superpose.devices import Arrays
 
 MEMORY = 2**28
@@ -56,7 +54,7 @@ def run(
     points: Any,
     *,
     settings: Any = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     width: int | None = None,
     memory: int = MEMORY,
     advance: Callable[[int], None] = lambda _: None,
@@ -66,7 +64,7 @@ def run(
     Args:
         function: one point to a pytree of arrays, their shapes the same for all points; pure, traced by jax.
         points: a pytree of arrays with one leading axis. For random numbers, fold coordinates into a key.
-        settings: with `folder`, the configuration as a dataclass; chunks of other settings are refused.
+        settings: with `folder`, the configuration as a dataclass; chunks of other settings, points or programs are refused.
         folder: where finished chunks are kept, until `chunks.clear`; None keeps them in memory, for a single process.
         width: points a chunk; a chunk of one calls the function as it is. None: what `memory` allows, in at least 64 chunks.
         memory: bytes that a chunk may take while it is computed, as the compiler counts them, where `width` is None. A CPU
@@ -78,12 +76,14 @@ def run(
 
     Raises:
         ResultError: the folder is in use, cannot be written, or holds chunks of something else.
-        ValueError: no points, arrays of different lengths, a width below 1, too little memory for one point.
+        ValueError: no points, arrays of different lengths, a width below 1, too little memory for one point, no settings.
     """
     points = _checked(points, width)
     if folder is not None:
-        with _held(folder):
-            arrays = _gather(_fill(function, points, settings, folder, width, memory, advance))
+        results.settings_text(settings)
+        with _held(Path(folder)):
+            one = devices.lowered(function, points)
+            arrays = _gather(_fill(function, points, settings, Path(folder), width, memory, advance, one))
             processes.barrier("gathered")
         return arrays
     if jax.process_count() > 1:
@@ -95,7 +95,7 @@ def run(
 
 
 def result(
-    path: Path,
+    path: str | Path,
     function: Callable[[Any], Any],
     points: Any,
     labelled: Callable[[Arrays], xr.Dataset],
@@ -104,6 +104,7 @@ def result(
     width: int | None = None,
     memory: int = MEMORY,
     advance: Callable[[int], None] = lambda _: None,
+    code: str | None = None,
 ) -> xr.Dataset:
     """The same as one labelled file with its provenance: read if it is there, else computed, its chunks beside it meanwhile.
 
@@ -116,35 +117,38 @@ def result(
         width: see `run`.
         memory: see `run`.
         advance: see `run`.
+        code: digest of all code that `function` follows from, together with the settings, where that is known: a finished
+            result of the same code is read without tracing the function.
 
     Raises:
-        ResultError: as `run`; or `path` holds a result of other settings, of another version, or a damaged one.
+        ResultError: as `run`; or `path` holds a result of other settings, points or another program, or a damaged one, or is
+            something else. Of a result without digests, as older versions wrote, only the settings are compared.
         ValueError: as `run`.
     """
-    points = _checked(points, width)
-    start, there, folder = perf_counter(), path.exists(), path.with_name(f".{path.stem}.chunks")
-    if not there:
+    points, path = _checked(points, width), Path(path)
+    results.settings_text(settings)
+    folder = path.with_name(f".{path.stem}.chunks")
+    if not os.path.lexists(path):
         with _held(folder):
-            files = _fill(function, points, settings, folder, width, memory, advance)
+            start, one = perf_counter(), devices.lowered(function, points)
+            files = _fill(function, points, settings, folder, width, memory, advance, one)
             if processes.is_first():
                 results.remove_temporaries(path)
-                results.save(path, labelled(_gather(files)), settings, seconds=perf_counter() - start)
+                dataset = labelled(_gather(files)).assign_attrs(identity.attributes(points, one, code))
+                results.save(path, dataset, settings, seconds=perf_counter() - start)
                 chunks.clear(folder)
             processes.barrier("saved")
+        return results.load(path)
+
+    def lower(platform: str) -> jax.stages.Lowered:
+        return devices.lowered(function, points, platform=platform)
+
     dataset = results.load(path)
-    if dataset.attrs.get("settings") != results.settings_text(settings):
-        raise results.ResultError(f"{path}: holds a result of other settings; name another folder")
-    if there:
-        advance(devices.count(points))
-        _clear_leftovers(folder)
+    identity.check(path, dataset.attrs, settings, points, code, lower)
+    advance(devices.count(points))
+    if processes.is_first():
+        chunks.clear_leftovers(folder)
     return dataset
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Chunks of a run that was killed after its result was written and before it had cleared up."""
-    if folder.exists() and processes.is_first():
-        with suppress(results.ResultError), chunks.lock(folder):
-            chunks.clear(folder)
 
 
 def _fill(
@@ -155,11 +159,12 @@ def _fill(
     width: int | None,
     memory: int,
     advance: Callable[[int], None],
+    one: jax.stages.Lowered,
 ) -> list[Path]:
     """Compute the chunks that `folder` lacks, this process its share of them; the files of all, once all are there."""
-    wanted, plan = _manifest(function, points, settings), None
+    wanted, plan = _manifest(points, settings, one), None
     if processes.is_first() and chunks.read_manifest(folder) is None:
-        plan = _plan(function, points, width, memory)
+        plan = _plan(function, points, width, memory, one)
         chunks.write_manifest(folder, wanted | {"width": plan.width})
     processes.barrier("planned")
     found = chunks.read_manifest(folder) or {}
@@ -173,43 +178,29 @@ def _fill(
         else:
             missing.append(index)
     if missing:
-        plan = plan or _plan(function, points, width, memory)
+        plan = plan or _plan(function, points, width, memory, one)
         for index in devices.compute(plan, points, missing, lambda index, arrays: chunks.write(files[index], arrays)):
             advance(devices.size(points, width, index))
     processes.barrier("computed")
     return files
 
 
-def _plan(function: Callable, points: Any, width: int | None, memory: int) -> devices.Plan:
-    plan = devices.plan(function, points, width=width, memory=memory)
+def _plan(function: Callable, points: Any, width: int | None, memory: int, one: Any = None) -> devices.Plan:
+    plan = devices.plan(function, points, width=width, memory=memory, one=one)
     log.info("%d points a chunk, %.1f MiB, on %d device(s)", plan.width, plan.memory / 2**20, len(plan.programs))
     return plan
 
 
-def _manifest(function: Callable, points: Any, settings: Any) -> dict[str, Any]:
-    """All that a chunk's bits depend on, but the width. The program is the jaxpr, less the addresses of objects."""
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), points)
-    traced = jax.make_jaxpr(function)(one)
-    program = re.sub(r" at 0x[0-9a-f]+", "", str(traced))
+def _manifest(points: Any, settings: Any, one: jax.stages.Lowered) -> dict[str, Any]:
+    """All that a chunk's bits depend on, but the width."""
     return {
         "format": chunks.FORMAT,
-        **{name: results.package_version(name) for name in ("superpose", "jax", "jaxlib")},
+        **identity.versions(),
         "device": jax.local_devices()[0].device_kind,
         "settings": json.loads(results.settings_text(settings)),
-        "points": _digest(devices.named(points)),
-        "program": _digest({program: np.zeros(0)} | {f"constant {k}": _bits(c) for k, c in enumerate(traced.consts)}),
+        "points": identity.points_digest(points),
+        "program": identity.program_digest(one),
     }
-
-
-def _bits(constant: Any) -> np.ndarray:
-    """A constant as an array of numbers, a random key too."""
-    key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(constant) if key else constant)
-
-
-def _digest(arrays: Arrays) -> str:
-    text = [f"{name} {x.dtype} {x.shape} {hashlib.sha256(x.tobytes()).hexdigest()}" for name, x in arrays.items()]
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
 def _checked(points: Any, width: int | None) -> Any:

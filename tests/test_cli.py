@@ -192,7 +192,15 @@ def test_other_settings_do_not_touch_a_result(finished, command):
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-100], lambda _: b"", lambda whole: b"hello" + whole])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-100],
+        lambda _: b"",
+        lambda whole: b"hello" + whole,
+        lambda whole: whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:],
+    ],
+)
 def test_damaged_result_is_named(finished, command, tmp_path, damage):
     path = tmp_path / "phase.nc"
     path.write_bytes(damage((finished[0] / "phase.nc").read_bytes()))
@@ -200,6 +208,17 @@ def test_damaged_result_is_named(finished, command, tmp_path, damage):
     assert code == 1
     assert one_line(error)
     assert f"{path}: damaged or not a results file" in error
+
+
+def test_what_cannot_be_written_is_named_after_the_summary(finished, command, tmp_path):
+    (tmp_path / "phase.nc").write_bytes((finished[0] / "phase.nc").read_bytes())
+    (tmp_path / "phase.html" / "mine").mkdir(parents=True)
+    for arguments in ((), ("--json",)):
+        code, output, error = command("phase", *TINY, "--out", tmp_path, *arguments)
+        assert code == 1
+        assert "cells with a certified minimum" in output or strict(output)[0]["cells"] == 20
+        assert error == f"superpose: {tmp_path / 'phase.html'}: Is a directory\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["phase.html", "phase.nc"]
 
 
 @pytest.mark.parametrize("below", ["", "below"])
@@ -354,7 +373,10 @@ def test_nothing_to_detect_is_told(environment, tmp_path):
         (["--tolerance", "1"], "tolerance = 1.0: needs a number in (0, 1)"),
         (["--seed", "-1"], "seed = -1: needs an integer in [0, 2^32)"),
         (["--check", "-1"], "check = -1: needs a number of cells, 0 or more"),
-        (["--coordinator", "here"], "coordinator = here: needs HOST:PORT"),
+        (["--coordinator", "here"], "coordinator = here: needs HOST:PORT, the port from 1 to 65535"),
+        (["--coordinator", "localhost:99999"], "coordinator = localhost:99999: needs HOST:PORT, the port from 1 to 65535"),
+        (["--coordinator", "localhost:0"], "coordinator = localhost:0: needs HOST:PORT, the port from 1 to 65535"),
+        (["--coordinator", ":9876"], "coordinator = :9876: needs HOST:PORT, the port from 1 to 65535"),
         (["--processes", "0"], "processes = 0: needs at least 1"),
         (["--processes", "2"], "processes = 2: needs a coordinator, HOST:PORT; or --distributed alone to detect all"),
         (["--process", "1"], "process = 1: needs a number from 0 to 0"),
@@ -421,6 +443,15 @@ def test_reader_that_leaves_early_is_no_error(environment, arguments):
     line = f"{sys.executable} -c 'from superpose.cli import main; main()' {arguments} | head -n 0"
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["phase", "reproduce", "figures"])
+def test_empty_folder_is_refused(command, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    code, output, error = command(name, "--out", "")
+    assert (code, output) == (2, "")
+    assert "an empty name: needs a folder, . for this one" in error
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- both published diagrams

@@ -115,6 +115,33 @@ def test_finished_experiment_is_read_and_scored_anew(command, tiny):
     assert only("results").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("changed", ["compute", "figure"])
+def test_result_of_an_earlier_computation_is_told(command, tiny, caplog, changed):
+    command("reproduce", "other")
+    path = only("results")
+    tiny(other={changed: "pass"})
+    for arguments in (("reproduce", "other"), ("figures", "other")):
+        caplog.clear()
+        assert command(*arguments)[0] == 0
+        line = f"{path}: made before `compute` was changed; `superpose reproduce other --again --out results/reproduce`"
+        assert caplog.messages == [f"{line} computes it anew"] * (changed == "compute")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_finished_result_is_read_where_nothing_can_be_written(command, monkeypatch):
+    command("reproduce", "other")
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(chunks, "_locked", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    code, output, error = command("reproduce", "other")
+    assert code == 1
+    assert "2 of 2 findings hold" in output
+    assert said(error) == [f"superpose: other: {only('results').with_name('findings.json')}: Read-only file system"]
+
+
 @pytest.mark.usefixtures("tiny")
 def test_again_computes_anew(command):
     command("reproduce", "other")
@@ -165,7 +192,15 @@ def test_failure_loses_no_other(command, tiny):
     assert not file.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-20], lambda _: b"", lambda whole: b"hello" + whole])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-20],
+        lambda _: b"",
+        lambda whole: b"hello" + whole,
+        lambda whole: whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:],
+    ],
+)
 @pytest.mark.usefixtures("tiny")
 def test_damaged_result_is_named_and_computed_on_request(command, damage):
     command("reproduce", "other")
@@ -217,7 +252,8 @@ def test_full_disk_at_the_last_file_is_told(command, monkeypatch):
 def test_second_run_is_told(command):
     command("reproduce", "other")
     with chunks.lock(only("results").parent / ".chunks"):
-        code, _, error = command("reproduce", "other")
+        assert command("reproduce", "other")[0] == 0  # what is finished is read
+        code, _, error = command("reproduce", "other", "--again")
     assert code == 1
     assert "another run is at work here" in said(error)[0]
 

@@ -1,9 +1,12 @@
 """Results on disk: a file is old or new, says where it comes from, and a bad one is named."""
 
+import errno
 import json
+import os
 import re
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -105,7 +108,7 @@ def test_foreign_file_is_named(tmp_path, content):
 def test_other_format_is_refused(tmp_path, attrs):
     path = tmp_path / "phase.nc"
     xr.Dataset({"loss": ("density", np.zeros(3))}, attrs=attrs).to_netcdf(path, engine="scipy")
-    with pytest.raises(results.ResultError, match=r"phase\.nc: format .*, needs 'superpose results 1'"):
+    with pytest.raises(results.ResultError, match=r"phase\.nc: format .*, needs 'superpose results 2'"):
         results.load(path)
 
 
@@ -133,6 +136,18 @@ def test_temporaries_of_one_file_are_removed(tmp_path):
         file.write_text("")
     results.remove_temporaries(path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_file_system_that_cannot_be_written_says_which_file(tmp_path, monkeypatch):
+    """There even removing what is not there fails, and says another name."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    for name in ("unlink", "write_text"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(OSError, match=r"Read-only file system: '.*/result\.nc'$"):
+        results.write_atomically(tmp_path / "result.nc", lambda temporary: temporary.write_text("new"))
 
 
 def test_failed_write_says_which_file(tmp_path):

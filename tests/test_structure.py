@@ -68,11 +68,13 @@ ALLOWED = {
     "settings": set(),
     "findings": set(),
     "results": set(),
+    "source": {"results"},
     # sweeps: how every long computation runs
     "processes": {"settings"},
     "chunks": {"results"},
     "devices": set(),
-    "sweep": {"chunks", "devices", "processes", "results"},
+    "identity": {"devices", "results"},
+    "sweep": {"chunks", "devices", "identity", "processes", "results"},
     # phase
     "phase.labels": set(),
     "phase.scores": set(),
@@ -86,6 +88,7 @@ ALLOWED = {
         "phase.labels",
         "phase.scores",
         "settings",
+        "source",
         "sweep",
     },
     "phase.sampled": {"chunks", "features", "processes", "settings", "sweep", "toy_model", "train"},
@@ -112,7 +115,7 @@ ALLOWED = {
     },
     # experiments, which the library finds by name
     "catalogue": set(),
-    "reproduction": {"catalogue", "chunks", "findings", "results"},
+    "reproduction": {"catalogue", "chunks", "findings", "results", "source"},
     # the commands, and what calls them; nothing imports it
     "commands": set(),
     "commands.run": {"processes", "results", "settings"},

@@ -5,6 +5,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -204,7 +205,7 @@ def test_result_is_labelled_and_leaves_no_chunks(whole, tmp_path):
         pass  # left by one that was killed before it had cleared up
     sweep_job.compute(tmp_path, SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.nc"]
-    with pytest.raises(results.ResultError, match=r"sweep\.nc: holds a result of other settings; name another folder"):
+    with pytest.raises(results.ResultError, match=r"sweep\.nc: holds a result of other settings; name another folder, or"):
         sweep_job.compute(tmp_path, Settings(2))
 
 
@@ -242,6 +243,48 @@ def test_damaged_chunk_is_named_and_computed_again(whole, tmp_path, caplog):
     caplog.clear()
     keep(tmp_path)
     assert caplog.messages == []
+
+
+def test_anything_in_the_place_of_a_chunk_is_computed_again(whole, tmp_path, caplog):
+    keep(tmp_path)
+    there = files(tmp_path)[:5]
+    loop, dangling = (lambda x: x.symlink_to(x)), (lambda x: x.symlink_to("gone"))
+    for path, put in zip(there[:4], (Path.mkdir, loop, dangling, os.mkfifo), strict=True):
+        path.unlink()
+        put(path)
+    (there[0] / "below").mkdir()
+    there[4].unlink()
+    (tmp_path / f".{there[4].name}.{os.getpid()}" / "below").mkdir(parents=True)  # where it would be written first
+    assert same_bits(keep(tmp_path), whole)
+    assert [message.rsplit(" (")[0] for message in caplog.messages] == [f"{there[k]}: damaged" for k in (0, 1, 3)]
+    assert all(path.is_file() and not path.is_symlink() for path in there)
+
+
+@pytest.mark.parametrize("put", [lambda x: x.symlink_to(x), lambda x: x.symlink_to("gone"), Path.mkdir, os.mkfifo])
+def test_what_is_in_the_place_of_a_result_stays(tmp_path, put):
+    put(tmp_path / "sweep.nc")
+    with pytest.raises(results.ResultError, match=r"sweep\.nc: damaged or not a results file \(.+\); move it away"):
+        sweep_job.compute(tmp_path, SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.nc"]
+    assert not (tmp_path / "sweep.nc").is_file()
+
+
+def test_folder_named_like_a_temporary_file_loses_no_result(whole, tmp_path):
+    names = (f".sweep.nc.{os.getpid()}", ".sweep.nc.1")
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert sweep_job.compute(tmp_path, SETTINGS)["w"].values.tobytes() == whole["w"].tobytes()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "sweep.nc"}
+
+
+def test_paths_may_be_text_and_settings_are_a_dataclass(whole, tmp_path):
+    assert same_bits(keep(str(tmp_path / "chunks")), whole)
+    for settings in ({"work": 1}, None, Settings):
+        with pytest.raises(ValueError, match=r"settings = .+: needs an instance of a dataclass$"):
+            keep(tmp_path / "other", settings=settings)
+        with pytest.raises(ValueError, match=r"settings = .+: needs an instance of a dataclass$"):
+            sweep.result(tmp_path / "other" / "a.nc", descend, POINTS, sweep.label, settings=settings)
+    assert not (tmp_path / "other").exists()
 
 
 def test_second_run_in_a_folder_is_told(whole, tmp_path):

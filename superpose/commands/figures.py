@@ -26,9 +26,9 @@ class Figures:
     """make it as wide as one or two columns of a journal; otherwise as each figure is"""
     quick: bool = False
     """the results of `superpose reproduce --quick`"""
-    results: Path = Path("results")
+    results: run.Folder = Path("results")
     """folder that holds reproduce/ and phase/"""
-    out: Path = Path("results/figures")
+    out: run.Folder = Path("results/figures")
     """folder for the figures"""
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,7 @@ class Phase:
 
     diagram: Annotated[Diagram, tyro.conf.arg(name="")] = field(default_factory=Diagram)
     """settings of the diagram"""
-    out: Path = Path("results/phase")
+    out: run.Folder = Path("results/phase")
     """folder for the results; two diagrams get a folder each in it"""
     check: int = 0
     """also train so many cells by sampling, and hold them against their certified minima"""
@@ -63,8 +63,9 @@ def phase(command: Phase, *, sizes: Set[str]) -> int:
     run.prepare(command.processes)
     from superpose.results import ResultError
 
+    unwritten: list[OSError] = []
     try:
-        summaries = [_one(d, command, _folder(command.out, d) if published else command.out) for d in diagrams]
+        summaries = [_one(d, command, _folder(command.out, d) if published else command.out, unwritten) for d in diagrams]
     except ResultError as error:
         return run.told(error, 1)
     except (MemoryError, RuntimeError) as error:
@@ -72,12 +73,22 @@ def phase(command: Phase, *, sizes: Set[str]) -> int:
             raise
         return run.told("memory: not enough here for the models of a row; needs a smaller n or m, or fewer importances", 1)
     if processes.is_first():
-        if published:
-            run.write_json(command.out / "summary.json", summaries)
         if command.json:
             print(json.dumps(run.no_nan(summaries), indent=2))
+        if published:
+            _write(unwritten, lambda: run.write_json(command.out / "summary.json", summaries))
+    for error in unwritten:
+        run.told(run.unwritten(error), 1)
     failed = [cell for s in summaries for cell in s.get("check", []) if cell["below"] > 5]
-    return 1 if failed else 0
+    return 1 if failed or unwritten else 0
+
+
+def _write(unwritten: list[OSError], write: Callable[[], object]) -> None:
+    """Write; what cannot be written joins the list, and keeps nothing else from being told."""
+    try:
+        write()
+    except OSError as error:
+        unwritten.append(error)
 
 
 def _check_memory(diagram: Diagram) -> None:
@@ -99,7 +110,7 @@ def _folder(out: Path, diagram: Diagram) -> Path:
     return out / f"n{diagram.n}-m{diagram.m}"
 
 
-def _one(diagram: Diagram, command: Phase, folder: Path) -> dict[str, Any]:
+def _one(diagram: Diagram, command: Phase, folder: Path, unwritten: list[OSError]) -> dict[str, Any]:
     from superpose.commands.phase_report import report
     from superpose.phase.run import compute, summary
 
@@ -111,9 +122,9 @@ def _one(diagram: Diagram, command: Phase, folder: Path) -> dict[str, Any]:
 
         numbers["check"] = check_cells(dataset, diagram, command.check, folder / ".check.chunks")
     if processes.is_first():
-        _publish(numbers, dataset, folder)
         if not command.json:
             report(numbers, dataset)
+        _write(unwritten, lambda: _publish(numbers, dataset, folder))
     return numbers
 
 

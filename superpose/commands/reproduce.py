@@ -27,7 +27,7 @@ class Reproduce:
     """which experiments; all where none is named"""
     quick: bool = False
     """small sizes, all in a few minutes, instead of the full ones"""
-    out: Path = Path("results/reproduce")
+    out: run.Folder = Path("results/reproduce")
     """folder for the results"""
     again: bool = False
     """remove what is saved of these, and compute it anew"""

@@ -5,10 +5,31 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from superpose import processes
 from superpose.settings import Processes
+
+
+def _folder(arguments: list[str]) -> Path:
+    if not arguments[0]:
+        raise ValueError("an empty name: needs a folder, . for this one")
+    return Path(arguments[0])
+
+
+Folder = Annotated[
+    Path,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=_folder,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""A folder, but not an empty name, which `Path` would take for this one."""
 
 
 def prepare(settings: Processes) -> None:
@@ -35,6 +56,11 @@ def told(error: object, code: int) -> int:
 def first_line(error: Exception) -> str:
     """Type and first line of an error that nobody foresaw."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
+def unwritten(error: OSError) -> str:
+    """What could not be written, and why."""
+    return f"{error.filename or 'out'}: {error.strerror}"
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from superpose import sweep
+from superpose import source, sweep
 from superpose.phase import boundary, scores
 from superpose.phase.candidates import candidates
 from superpose.phase.diagram import axes, solve_row
@@ -49,11 +49,11 @@ def compute(diagram: Diagram, folder: Path, *, advance: Callable[[], None] = lam
 
     Args:
         diagram: the settings.
-        folder: where rows and result go; a result of the same settings is read instead of computed.
+        folder: where rows and result go; a result of the same settings and program is read instead of computed.
         advance: called after each row.
 
     Raises:
-        ResultError: the folder is in use or cannot be written, or holds a result of other settings, of another version, or a
+        ResultError: the folder is in use or cannot be written, or holds a result of other settings, of another program, or a
             damaged one.
         ValueError: without float64.
     """
@@ -70,8 +70,8 @@ def compute(diagram: Diagram, folder: Path, *, advance: Callable[[], None] = lam
         for _ in range(more):
             advance()
 
-    label = partial(_dataset, diagram)
-    return sweep.result(folder / "phase.nc", solve, rows, label, settings=diagram, width=1, advance=finished)
+    how = {"settings": diagram, "width": 1, "advance": finished, "code": source.library()}
+    return sweep.result(folder / "phase.nc", solve, rows, partial(_dataset, diagram), **how)
 
 
 def _dataset(diagram: Diagram, arrays: dict[str, np.ndarray]) -> xr.Dataset:
