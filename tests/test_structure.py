@@ -53,7 +53,11 @@ ALLOWED = {
     },
     # train | solve
     "train": {"features"},
-    "solve": {"one_by_one"},
+    "solve.solution": set(),
+    "solve.basins": set(),
+    "solve.certificate": {"solve.solution"},
+    "solve.dense": {"one_by_one", "solve.certificate", "solve.solution"},
+    "solve": {"solve.basins", "solve.dense", "solve.solution"},
     # what hurts a model
     "adversarial": {"features", "one_by_one", "toy_model"},
     # training in time, and what the loss is made of

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from superpose.one_by_one import eigh
+from superpose.solve import certificate
+from superpose.solve.solution import CERTIFIED, Solution
 
 SUFFICIENT = 1e-4
 """Armijo's constant: the share of the decrease predicted by the slope that a step must bring."""
@@ -28,23 +29,6 @@ LONGEST = 0.3
 NOISE = 1e-6
 """Relative change of the loss below which a step may also be taken for its smaller gradient: a loss by a series of 64 nodes has
 an error of that size, and its gradient, which is not the slope of that error, still leads to the minimum."""
-
-
-@struct.dataclass
-class Solution:
-    """Local minima, or the points where the search gave up; a leading axis of starts.
-
-    `params` as the start; `loss`; `gradient_norm`, Euclidean; `eigenvalues` of the Hessian in ascending order, `(d,)`, with a
-    zero for each continuous symmetry of the loss; `converged`: gradient norm within tolerance and no eigenvalue clearly
-    negative; `steps`, evaluations of loss and gradient.
-    """
-
-    params: Any
-    loss: Array
-    gradient_norm: Array
-    eigenvalues: Array
-    converged: Array
-    steps: Array
 
 
 def minimize(
@@ -92,14 +76,16 @@ def minimize(
     flat, taken = _queue(value_and_grad, flat, data, lanes=lanes, unfinished=unfinished)
     polish = partial(_newton, value_and_grad, steps=newton_steps)
     point = jax.lax.map(lambda x: polish(*x), (flat, data), batch_size=lanes)
-    norm = jnp.linalg.norm(point.gradient, axis=-1)
-    curved_up = point.eigenvalues[:, 0] >= -curvature_tolerance * jnp.abs(point.eigenvalues[:, -1])
+    judged = jax.vmap(partial(certificate.judge, tolerance=tolerance, curvature_tolerance=curvature_tolerance))
+    gap, reason = judged(point.value, point.gradient, point.eigenvalues, point.vectors)
     return Solution(
         params=jax.vmap(unravel)(point.theta),
         loss=point.value,
-        gradient_norm=norm,
+        gradient_norm=jnp.linalg.norm(point.gradient, axis=-1),
         eigenvalues=point.eigenvalues,
-        converged=(norm <= tolerance) & curved_up & jnp.isfinite(point.value),
+        gap=gap,
+        reason=reason,
+        converged=reason == CERTIFIED,
         steps=taken,
     )
 
@@ -234,27 +220,3 @@ def _newton(value_and_grad: Callable, theta: Float[Array, " d"], data: Any, *, s
     unknown, one = jnp.full((), jnp.inf, theta.dtype), jnp.ones((), theta.dtype)
     start = _Point(theta, unknown, zero, jnp.ones_like(theta), jnp.eye(len(theta), dtype=theta.dtype), one)
     return jax.lax.scan(advance, start, None, length=steps + 1)[0]  # the first try is the start itself
-
-
-def basins(
-    losses: Float[Array, " r"], converged: Bool[Array, " r"], *, tolerance: float = 1e-6
-) -> tuple[Int[Array, " r"], Int[Array, " r"]]:
-    """Sort restarts into basins by their loss: two converged restarts share one if no gap above `tolerance` parts them.
-
-    Args:
-        losses: one loss a restart, shape `(r,)`.
-        converged: whether each restart converged, shape `(r,)`.
-        tolerance: largest gap within a basin, relative to the lowest loss.
-
-    Returns:
-        The basin of each restart, 0 the lowest, -1 where it did not converge; and how often each basin was reached, `(r,)`,
-        filled up with zeros.
-    """
-    keyed = jnp.where(converged, losses, jnp.inf)
-    order = jnp.argsort(keyed)
-    ranked = keyed[order]
-    gap = jnp.diff(ranked) > tolerance * jnp.abs(ranked[0])
-    number = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(gap.astype(jnp.int32))])
-    basin = jnp.zeros_like(number).at[order].set(number)
-    basin = jnp.where(converged, basin, -1)
-    return basin, (basin[None, :] == jnp.arange(len(losses))[:, None]).sum(1).astype(jnp.int32)
