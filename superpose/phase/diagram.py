@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from superpose import features, solve, toy_model
 from superpose.expected_loss import error_bound, relu_output
+from superpose.labels import label
 from superpose.phase.candidates import candidate_losses, candidates
-from superpose.phase.labels import label
 from superpose.settings import Diagram
 
 SHAKE = 0.05

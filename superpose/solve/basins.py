@@ -10,7 +10,7 @@ def basins(
     """Sort restarts into basins by their loss: two converged restarts share one if no gap above `tolerance` parts them.
 
     Args:
-        losses: one loss a restart, shape `(r,)`.
+        losses: one loss a restart, shape `(r,)`; what is not finite counts as not converged.
         converged: whether each restart converged, shape `(r,)`.
         tolerance: largest gap within a basin, relative to the lowest loss.
 
@@ -18,10 +18,11 @@ def basins(
         The basin of each restart, 0 the lowest, -1 where it did not converge; and how often each basin was reached, `(r,)`,
         filled up with zeros.
     """
+    converged = converged & jnp.isfinite(losses)
     keyed = jnp.where(converged, losses, jnp.inf)
     order = jnp.argsort(keyed)
     ranked = keyed[order]
-    gap = jnp.diff(ranked) > tolerance * jnp.abs(ranked[0])
+    gap = ranked[1:] > ranked[:-1] + tolerance * jnp.abs(ranked[0])
     number = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(gap.astype(jnp.int32))])
     basin = jnp.zeros_like(number).at[order].set(number)
     basin = jnp.where(converged, basin, -1)
