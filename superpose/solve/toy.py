@@ -154,10 +154,10 @@ def toy_minima(
     if traced and nodes is None:
         raise ValueError("nodes = None: needs a number under vmap or jit, where it cannot be chosen from the result")
     count = nodes or FEWEST
-    found = _minima(units.natural(first), law, weights, _Settings(count, steps, tolerance, lanes))
+    found = _minima(jax.vmap(units.natural)(first), law, weights, _Settings(count, steps, tolerance, lanes))
     while nodes is None and count < MOST and jnp.any(found.reason == INEXACT):
         count *= MORE
-        found = _minima(units.natural(found.params), law, weights, _Settings(count, steps, tolerance, lanes))
+        found = _minima(jax.vmap(units.natural)(found.params), law, weights, _Settings(count, steps, tolerance, lanes))
     return found
 
 
