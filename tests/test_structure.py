@@ -72,6 +72,8 @@ ALLOWED = {
         "solve.quasi_newton",
         "solve.solution",
     },
+    "solve.krylov": {"one_by_one"},
+    "solve.large": {"one_by_one", "solve.krylov", "solve.solution"},
     "solve.toy": {
         "expected_loss",
         "features",
@@ -81,7 +83,7 @@ ALLOWED = {
         "solve.solution",
         "toy_model",
     },
-    "solve": {"solve.basins", "solve.dense", "solve.solution", "solve.toy"},
+    "solve": {"solve.basins", "solve.dense", "solve.large", "solve.solution", "solve.toy"},
     # what hurts a model
     "adversarial": {"features", "one_by_one", "toy_model"},
     # training in time, and what the loss is made of
@@ -157,7 +159,7 @@ ALLOWED = {
 
 ONLY = {
     "plotly": lambda module: module.split(".")[0] == "plot",
-    "optax": lambda module: module in ("train", "phase.sampled") or module.split(".")[0] == "sae",
+    "optax": lambda module: module in ("train", "phase.sampled", "solve.large") or module.split(".")[0] == "sae",
     "tyro": lambda module: module == "cli" or module.split(".")[0] == "commands",
     "rich": lambda module: module.split(".")[0] == "commands",
     "torch": lambda _: False,

@@ -27,6 +27,8 @@ class Solution:
     ascending order, `(d,)`, with a zero for each continuous symmetry of the loss. `gap`: how far above a local minimum the loss
     can be, and how far off its own value is, in units of the loss. `reason`: an index into `REASONS`. `converged`: the reason
     is "certified". `steps`: quasi-Newton steps.
+    Of large problems `eigenvalues` holds the lowest and the largest Ritz value, `(2,)`, and `eigenvalue_error` how near to the
+    lowest an eigenvalue is for certain.
     """
 
     params: Any
@@ -37,3 +39,4 @@ class Solution:
     reason: Array
     converged: Array
     steps: Array
+    eigenvalue_error: Array | None = None
