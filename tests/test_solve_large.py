@@ -68,21 +68,21 @@ def test_ends_of_a_single_eigenvalue(value):
 
 
 @pytest.mark.x64
-def test_gap_of_a_quadratic_is_bounded_at_every_number_of_steps():
+def test_decrement_of_a_quadratic_is_bounded_at_every_number_of_steps():
     A, _ = with_spectrum(SPECTRUM)
     g, shift = np.asarray(scattered(4, D)), 1e-3
     true = g @ np.linalg.solve(A + shift * np.eye(D), g) / 2
     found = partial(krylov.solved, lambda x: jnp.asarray(A) @ x, jnp.asarray(g), jnp.asarray(shift), rtol=jnp.zeros(()))
-    gaps = [float(found(atol=jnp.array(1e-9), steps=steps).gap) for steps in (5, 20, 200)]
+    gaps = [float(found(atol=jnp.array(1e-9), steps=steps).decrement) for steps in (5, 20, 200)]
     assert all(gap >= true * (1 - 1e-12) for gap in gaps)
     assert_close(gaps[-1], true, rtol=1e-9)
     assert gaps[0] > 1.02 * true
 
 
-def test_gap_of_a_saddle_is_no_number():
+def test_decrement_of_a_saddle_is_no_number():
     A = jnp.diag(jnp.concatenate([jnp.array([-0.5]), jnp.ones(D - 1)]))
     small = jnp.array(1e-3)
-    assert krylov.solved(lambda x: A @ x, jnp.ones(D), small, atol=small, rtol=small, steps=50).gap == jnp.inf
+    assert krylov.solved(lambda x: A @ x, jnp.ones(D), small, atol=small, rtol=small, steps=50).decrement == jnp.inf
 
 
 def quartic(t, data):
@@ -92,7 +92,7 @@ def quartic(t, data):
 
 
 settled = jax.jit(
-    partial(minimize_large, quartic, tolerance=TOLERANCE, curvature_tolerance=1e-6 if X64 else 1e-4, lanczos_steps=120),
+    partial(minimize_large, quartic, tolerance=TOLERANCE, flat=1e-6 if X64 else 1e-4, lanczos_steps=120),
     static_argnames=("rounds", "lanes", "steps"),
 )
 LOWEST = (1e-2, -1e-2, -1e-3)

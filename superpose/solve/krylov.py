@@ -86,7 +86,7 @@ class Solved(NamedTuple):
     """`x` near `-(A + shift)^-1 g`; and an upper bound of `g^T (A + shift)^-1 g / 2`, no number for an A that is not positive."""
 
     x: Vector
-    gap: Float[Array, ""]
+    decrement: Float[Array, ""]
 
 
 def solved(product: Product, g: Vector, shift: Array, *, atol: Array, rtol: Array, steps: int) -> Solved:

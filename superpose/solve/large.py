@@ -48,7 +48,7 @@ def minimize_large(
     newton_steps: int = 2,
     rounds: int = 4,
     tolerance: float = 1e-8,
-    curvature_tolerance: float = 1e-6,
+    flat: float = 1e-6,
     memory: int = 30,
     lanczos_steps: int = 200,
     lanes: int = 1,
@@ -67,8 +67,7 @@ def minimize_large(
         newton_steps: Newton steps after them.
         rounds: so often both, as long as the point is not certified: from a saddle downhill along its lowest curvature.
         tolerance: largest gap of a converged point, as a share of the loss.
-        curvature_tolerance: a converged point's lowest eigenvalue, less its error, is at least minus this times the largest;
-            curvatures far below this count as flat.
+        flat: curvatures far below this share of the largest count as flat: along them the gap is that of this curvature.
         memory: pairs of steps and changes of the gradient that the quasi-Newton steps keep.
         lanczos_steps: products with the Hessian for its lowest eigenvalue, and as many vectors in memory.
         lanes: starts that are worked on side by side; all wait for the slowest. One is best on a CPU.
@@ -84,12 +83,12 @@ def minimize_large(
     for name, value in (counts | {"lanczos_steps": lanczos_steps, "lanes": lanes}).items():
         if value < 1:
             raise ValueError(f"{name} = {value}: needs at least 1")
-    for name, value in {"tolerance": tolerance, "curvature_tolerance": curvature_tolerance}.items():
+    for name, value in {"tolerance": tolerance, "flat": flat}.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: needs to be positive")
     _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
 
-    def flat(theta: Array, v: Array) -> Array:
+    def within(theta: Array, v: Array) -> Array:
         return v if deflate is None else ravel_pytree(deflate(unravel(theta), unravel(v)))[0]
 
     def one(start: Any, datum: Any) -> Solution:
@@ -98,11 +97,11 @@ def minimize_large(
         certify = partial(
             _certified,
             value_and_grad,
-            flat,
+            within,
             newton_steps=newton_steps,
             lanczos_steps=lanczos_steps,
             tolerance=tolerance,
-            curvature_tolerance=curvature_tolerance,
+            flat=flat,
         )
         s = _searched(descend, certify, ravel_pytree(start)[0], steps=steps, rounds=rounds)
         return Solution(
@@ -181,7 +180,7 @@ def _descend(
     tolerance: float,
 ) -> tuple[_Point, Int[Array, ""]]:
     """L-BFGS from a first try along `direction`, until the next step promises but `share` of the tolerance, or none is taken."""
-    inverse = optax.scale_by_lbfgs(memory)
+    inverse: Any = optax.scale_by_lbfgs(memory)
 
     def begin(point: _Point, direction: Array, length: Array, step: Array) -> _State:
         known = jnp.isfinite(point.value).astype(jnp.int32)
@@ -238,18 +237,19 @@ def _acceptable(old: _Point, new: _Point, predicted: Array) -> Bool[Array, ""]:
 
 def _certified(
     value_and_grad: Callable,
-    flat: Callable,
+    within: Callable,
     point: _Point,
     taken: Int[Array, ""],
     *,
     newton_steps: int,
     lanczos_steps: int,
     tolerance: float,
-    curvature_tolerance: float,
+    flat: float,
 ) -> _Certified:
     """Newton steps from a point near a minimum, and the certificate of where they end.
 
-    The gap is `g^T (H + shift)^-1 g / 2`, bounded above, with the shift `curvature_tolerance` times the largest eigenvalue.
+    `gap = 2 g^T (H + s)^-1 g + max(error - lowest, 0) / 2`, bounded above, with s the curvature that counts as flat: four times the
+    Newton decrement, as in `superpose.solve.certificate`, and what negative curvature could bring within distance 1.
     """
     probe = jax.random.normal(jax.random.key(0), point.theta.shape, point.theta.dtype)
 
@@ -264,19 +264,18 @@ def _certified(
             return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
 
         count = jnp.where(last, lanczos_steps, PROBES)
-        ends = krylov.ends(product, probe, count, most=lanczos_steps, within=partial(flat, point.theta))
-        shift = curvature_tolerance * ends.largest
+        ends = krylov.ends(product, probe, count, most=lanczos_steps, within=partial(within, point.theta))
+        shift = flat * ends.largest
         atol = 0.1 * jnp.sqrt(tolerance * jnp.abs(point.value) * shift)
         rtol = jnp.where(last, 0, 1e-3)
-        x, gap = krylov.solved(product, point.gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS)
-        return (point, x, gap, ends), None
+        x, decrement = krylov.solved(product, point.gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS)
+        return (point, x, decrement, ends), None
 
     zero, scalar = jnp.zeros_like(point.theta), jnp.zeros_like(point.value)
     start = (point, zero, scalar, krylov.Ends(scalar, scalar, scalar, zero))
-    (point, _, gap, ends), _ = jax.lax.scan(advance, start, jnp.arange(newton_steps + 1) == newton_steps)
-    least = -curvature_tolerance * ends.largest
-    sure = (gap <= tolerance * jnp.abs(point.value)) & (ends.lowest - ends.error >= least)
-    reason = jnp.where(ends.lowest < least, SADDLE, jnp.where(sure, CERTIFIED, UNFINISHED))
+    (point, _, decrement, ends), _ = jax.lax.scan(advance, start, jnp.arange(newton_steps + 1) == newton_steps)
+    gap, most = 4 * decrement + jnp.maximum(ends.error - ends.lowest, 0) / 2, tolerance * jnp.abs(point.value)
+    reason = jnp.where(-ends.lowest / 2 > most, SADDLE, jnp.where(gap <= most, CERTIFIED, UNFINISHED))
     finite = jnp.isfinite(point.value) & jnp.isfinite(ends.lowest)
     return _Certified(point, gap, ends, jnp.where(finite, reason, NOT_FINITE), taken + newton_steps + 1)
 
