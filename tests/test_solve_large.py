@@ -9,8 +9,7 @@ import pytest
 from checks import assert_close
 
 from superpose import expected_loss, features, solve
-from superpose.solve import krylov
-from superpose.solve.large import minimize_large, without_rotations
+from superpose.solve import krylov, minimize_large, without_rotations
 from superpose.toy_model import Params
 
 D = 300

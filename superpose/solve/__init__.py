@@ -3,7 +3,7 @@
 from superpose.solve.basins import basins as basins
 from superpose.solve.dense import minimize as minimize
 from superpose.solve.large import minimize_large as minimize_large
-from superpose.solve.large import without_rotations as without_rotations
+from superpose.solve.rotations import without_rotations as without_rotations
 from superpose.solve.solution import REASONS as REASONS
 from superpose.solve.solution import Solution as Solution
 from superpose.solve.toy import Minima as Minima

@@ -5,21 +5,17 @@ then a look around. Where that finds a lower place, all begins again from there.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from superpose.solve import certificate, inputs, newton, probe, quasi_newton
+from superpose.solve import certificate, newton, probe, programs, quasi_newton
 from superpose.solve.lanes import Machine, work_off
 from superpose.solve.solution import CERTIFIED, Solution
-
-PROGRAMS = 64
-"""Compiled minimisations that are kept, with what their losses hold on to; the least recently used goes first."""
 
 
 class Settings(NamedTuple):
@@ -89,38 +85,7 @@ def minimize(
         if not value > 0:
             raise ValueError(f"{name} = {value}: needs to be positive")
     settings = Settings(steps, newton_steps, escapes, tolerance, gradient_tolerance, lanes)
-    starts, data = jax.tree.map(jnp.asarray, (starts, data))
-    inputs.check(starts)
-    leaves, tree = jax.tree.flatten((starts, data))
-    program = _runner if any(isinstance(x, Tracer) for x in leaves) else _program
-    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    return program(loss, finer, inputs.takes_data(loss, data), settings, tree, shapes)(starts, data)
-
-
-@lru_cache(maxsize=PROGRAMS)
-def _program(*what: Any) -> Callable[[Any, Any], Solution]:
-    return jax.jit(_runner(*what))
-
-
-def _runner(
-    loss: Callable, finer: Callable | None, with_data: bool, settings: Settings, tree: Any, shapes: tuple
-) -> Callable[[Any, Any], Solution]:
-    """The minimisation of one loss for inputs of these shapes: a function of starts and data."""
-    if not with_data:
-        loss, finer = partial(_alone, loss), None if finer is None else partial(_alone, finer)
-    single = inputs.is_single(loss, tree, shapes)
-
-    def run(starts: Any, data: Any) -> Solution:
-        if not single:
-            return _search(loss, finer, starts, data, settings)
-        starts, data = jax.tree.map(lambda x: x[None], (starts, data))
-        return jax.tree.map(lambda x: x[0], _search(loss, finer, starts, data, settings))
-
-    return run
-
-
-def _alone(loss: Callable, params: Any, data: None) -> Any:  # noqa: ARG001
-    return loss(params)
+    return programs.run(_search, (loss, finer), settings, starts, data)
 
 
 class _Kept(NamedTuple):
@@ -137,7 +102,8 @@ class _Kept(NamedTuple):
     steps: Array
 
 
-def _search(loss: Callable, finer: Callable | None, starts: Any, data: Any, settings: Settings) -> Solution:
+def _search(losses: tuple[Callable, Callable | None], settings: Settings, starts: Any, data: Any) -> Solution:
+    loss, finer = losses
     _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
     flat = jax.vmap(lambda p: ravel_pytree(p)[0])(starts)
     count, lanes = len(flat), min(settings.lanes, len(flat))

@@ -18,18 +18,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from superpose.one_by_one import eigh
-from superpose.solve import krylov
-from superpose.solve.solution import CERTIFIED, NOT_FINITE, SADDLE, UNFINISHED, Solution
+from superpose.solve import certificate, krylov, programs, quasi_newton
+from superpose.solve.solution import CERTIFIED, SADDLE, UNFINISHED, Solution
 
-SUFFICIENT = 1e-4
-"""Armijo's constant: the share of the decrease predicted by the slope that a step must bring."""
-NEAREST = 1e-3
-"""A try this near that is still refused gives up the curvature learnt so far; along the gradient itself, the search."""
 LONGEST = 1.0
 """Longest step, in units of the parameters."""
-NOISE = 1e-6
-"""Relative change of the loss below which a step may also be taken for its smaller gradient; see `superpose.solve.dense`."""
 LIFTED = 1e-2
 """Least cosine between a step and the change of the gradient that it brings; what is less is lifted to it."""
 PRODUCTS = 200
@@ -38,8 +31,22 @@ PROBES = 10
 """Products that show the size of the largest eigenvalue."""
 
 
+class Settings(NamedTuple):
+    """What a program is compiled for, beside its loss."""
+
+    steps: int
+    newton_steps: int
+    rounds: int
+    tolerance: float
+    flat: float
+    memory: int
+    lanczos_steps: int
+    lanes: int
+    deflate: Callable[[Any, Any], Any] | None
+
+
 def minimize_large(
-    loss: Callable[[Any, Any], Float[Array, ""]],
+    loss: Callable[..., Float[Array, ""]],
     starts: Any,
     data: Any = None,
     *,
@@ -53,12 +60,14 @@ def minimize_large(
     lanczos_steps: int = 200,
     lanes: int = 1,
 ) -> Solution:
-    """Minimise `loss(params, data)` from each of many starts, each start on its own, without a Hessian.
+    """Minimise `loss(params)` or `loss(params, data)` from each of many starts, each start on its own, without a Hessian.
+
+    Programs are kept as those of `minimize` are.
 
     Args:
-        loss: parameters and data to a scalar; twice differentiable (reverse, then forward mode), free of sampling noise, and
-            scaled to order 1.
-        starts: a pytree of float arrays with a leading axis of r starts.
+        loss: parameters, and data where given, to a scalar; twice differentiable (reverse, then forward mode), free of sampling
+            noise, and scaled to order 1.
+        starts: a pytree of float arrays with a leading axis of r starts, of order 1 as well; or one start without that axis.
         data: a pytree with the same leading axis, what tells the problems apart; None if they are all alike.
         deflate: from parameters and a direction, alike, the direction without its part along a continuous symmetry of the loss. The
             lowest eigenvalue is then that of all other directions. Without it, the zero eigenvalues of a symmetry do no harm but
@@ -77,8 +86,9 @@ def minimize_large(
         largest Ritz value, `(r, 2)`; `eigenvalue_error` how near to the lowest an eigenvalue is for certain.
 
     Raises:
-        ValueError: a number of steps, rounds, pairs or lanes below 1, or a tolerance that is not positive.
+        ValueError: a number of steps, rounds, pairs or lanes below 1, a tolerance that is not positive, and as `minimize`.
     """
+    settings = Settings(steps, newton_steps, rounds, tolerance, flat, memory, lanczos_steps, lanes, deflate)
     counts = {"steps": steps, "newton_steps": newton_steps, "rounds": rounds, "memory": memory}
     for name, value in (counts | {"lanczos_steps": lanczos_steps, "lanes": lanes}).items():
         if value < 1:
@@ -86,28 +96,25 @@ def minimize_large(
     for name, value in {"tolerance": tolerance, "flat": flat}.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: needs to be positive")
+    return programs.run(_search, (loss,), settings, starts, data)
+
+
+def _search(losses: tuple[Callable], settings: Settings, starts: Any, data: Any) -> Solution:
+    loss, lanes = losses[0], settings.lanes
     _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
 
     def within(theta: Array, v: Array) -> Array:
+        deflate = settings.deflate
         return v if deflate is None else ravel_pytree(deflate(unravel(theta), unravel(v)))[0]
 
     def one(start: Any, datum: Any) -> Solution:
         value_and_grad = jax.value_and_grad(lambda theta: loss(unravel(theta), datum))
-        descend = partial(_descend, value_and_grad, steps=steps, memory=memory, tolerance=tolerance)
-        certify = partial(
-            _certified,
-            value_and_grad,
-            within,
-            newton_steps=newton_steps,
-            lanczos_steps=lanczos_steps,
-            tolerance=tolerance,
-            flat=flat,
-        )
-        s = _searched(descend, certify, ravel_pytree(start)[0], steps=steps, rounds=rounds)
+        s = _searched(value_and_grad, within, ravel_pytree(start)[0], settings)
+        finite = jnp.isfinite(s.point.value)
         return Solution(
             params=unravel(s.point.theta),
-            loss=s.point.value,
-            gradient_norm=jnp.linalg.norm(s.point.gradient),
+            loss=jnp.where(finite, s.point.value, jnp.nan),
+            gradient_norm=jnp.where(finite, jnp.linalg.norm(s.point.gradient), jnp.nan),
             eigenvalues=jnp.stack([s.ends.lowest, s.ends.largest]),
             eigenvalue_error=s.ends.error,
             gap=s.gap,
@@ -133,7 +140,7 @@ class _Certified(NamedTuple):
     steps: Array  # evaluations so far
 
 
-def _searched(descend: Callable, certify: Callable, theta: Float[Array, " d"], *, steps: int, rounds: int) -> _Certified:
+def _searched(value_and_grad: Callable, within: Callable, theta: Float[Array, " d"], settings: Settings) -> _Certified:
     """Descent, Newton steps and certificate, again from where they end if that is no minimum yet."""
     zero, scalar = jnp.zeros_like(theta), jnp.zeros((), theta.dtype)
     begin = _Certified(
@@ -147,13 +154,14 @@ def _searched(descend: Callable, certify: Callable, theta: Float[Array, " d"], *
     def unfinished(s: tuple[_Certified, Array]) -> Bool[Array, ""]:
         done, count = s
         again = (done.reason == UNFINISHED) | (done.reason == SADDLE)
-        return again & (count < rounds) & (done.steps < steps)
+        return again & (count < settings.rounds) & (done.steps < settings.steps)
 
     def advance(s: tuple[_Certified, Array]) -> tuple[_Certified, Array]:
         done, count = s
         downhill = jnp.where(done.ends.vector @ done.point.gradient > 0, -LONGEST, LONGEST) * done.ends.vector
-        point, taken = descend(done.point, jnp.where(done.reason == SADDLE, downhill, 0), done.steps, 10.0 ** -(1 + count))
-        return certify(point, taken), count + 1
+        direction, share = jnp.where(done.reason == SADDLE, downhill, 0), 10.0 ** -(1 + count)
+        point, taken = _descend(value_and_grad, done.point, direction, done.steps, share, settings)
+        return _certified(value_and_grad, within, point, taken, settings), count + 1
 
     return jax.lax.while_loop(unfinished, advance, (begin, jnp.zeros((), jnp.int32)))[0]
 
@@ -174,13 +182,10 @@ def _descend(
     direction: Float[Array, " d"],
     step: Int[Array, ""],
     share: Float[Array, ""],
-    *,
-    steps: int,
-    memory: int,
-    tolerance: float,
+    settings: Settings,
 ) -> tuple[_Point, Int[Array, ""]]:
     """L-BFGS from a first try along `direction`, until the next step promises but `share` of the tolerance, or none is taken."""
-    inverse: Any = optax.scale_by_lbfgs(memory)
+    inverse: Any = optax.scale_by_lbfgs(settings.memory)
 
     def begin(point: _Point, direction: Array, length: Array, step: Array) -> _State:
         known = jnp.isfinite(point.value).astype(jnp.int32)
@@ -188,7 +193,8 @@ def _descend(
         return _State(point, pairs, direction, length, jnp.inf * jnp.ones_like(length), jnp.array(True), step)
 
     def unfinished(s: _State) -> Bool[Array, ""]:
-        return (s.step < steps) & (s.length > 0) & (s.promised > share * tolerance * jnp.abs(s.point.value))
+        enough = share * certificate.limit(s.point.value, tolerance=settings.tolerance)
+        return (s.step < settings.steps) & (s.length > 0) & (s.promised > enough)
 
     def advance(s: _State) -> _State:
         theta, slope = s.point.theta + s.length * s.direction, s.direction @ s.point.gradient
@@ -206,7 +212,7 @@ def _descend(
             length = s.length * jnp.where(jnp.isfinite(cut), cut, 0.1)
             at_last = jnp.where(s.fresh & (slope < 0), 0, jnp.ones_like(length))
             anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step)
-            return jax.lax.cond(length < NEAREST, anew, lambda: s._replace(length=length))
+            return jax.lax.cond(length < quasi_newton.NEAREST, anew, lambda: s._replace(length=length))
 
         return jax.lax.cond(_acceptable(s.point, tried, s.length * slope), taken, refused, s)
 
@@ -228,23 +234,11 @@ def _lifted(old: _Point, new: _Point) -> Float[Array, " d"]:
 
 
 def _acceptable(old: _Point, new: _Point, predicted: Array) -> Bool[Array, ""]:
-    """Armijo's decrease; or, within rounding of the old value, a smaller gradient."""
-    decrease = new.value <= old.value + SUFFICIENT * predicted
-    level = new.value <= old.value + NOISE * jnp.abs(old.value)
-    smaller = new.gradient @ new.gradient < old.gradient @ old.gradient
-    return (decrease | (level & smaller)) & jnp.isfinite(new.value)
+    return quasi_newton.acceptable(old.value, old.gradient, new.value, new.gradient, predicted)
 
 
 def _certified(
-    value_and_grad: Callable,
-    within: Callable,
-    point: _Point,
-    taken: Int[Array, ""],
-    *,
-    newton_steps: int,
-    lanczos_steps: int,
-    tolerance: float,
-    flat: float,
+    value_and_grad: Callable, within: Callable, point: _Point, taken: Int[Array, ""], settings: Settings
 ) -> _Certified:
     """Newton steps from a point near a minimum, and the certificate of where they end.
 
@@ -263,32 +257,30 @@ def _certified(
         def product(v: Array) -> Array:
             return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
 
-        count = jnp.where(last, lanczos_steps, PROBES)
-        ends = krylov.ends(product, probe, count, most=lanczos_steps, within=partial(within, point.theta))
-        shift = flat * ends.largest
-        atol = 0.1 * jnp.sqrt(tolerance * jnp.abs(point.value) * shift)
+        count = jnp.where(last, settings.lanczos_steps, PROBES)
+        ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, within=partial(within, point.theta))
+        shift = settings.flat * ends.largest
+        atol = 0.1 * jnp.sqrt(certificate.limit(point.value, tolerance=settings.tolerance) * shift)
         rtol = jnp.where(last, 0, 1e-3)
         x, decrement = krylov.solved(product, point.gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS)
         return (point, x, decrement, ends), None
 
     zero, scalar = jnp.zeros_like(point.theta), jnp.zeros_like(point.value)
     start = (point, zero, scalar, krylov.Ends(scalar, scalar, scalar, zero))
-    (point, _, decrement, ends), _ = jax.lax.scan(advance, start, jnp.arange(newton_steps + 1) == newton_steps)
-    gap, most = 4 * decrement + jnp.maximum(ends.error - ends.lowest, 0) / 2, tolerance * jnp.abs(point.value)
-    reason = jnp.where(-ends.lowest / 2 > most, SADDLE, jnp.where(gap <= most, CERTIFIED, UNFINISHED))
-    finite = jnp.isfinite(point.value) & jnp.isfinite(ends.lowest)
-    return _Certified(point, gap, ends, jnp.where(finite, reason, NOT_FINITE), taken + newton_steps + 1)
-
-
-def without_rotations(params: Any, direction: Any) -> Any:
-    """A direction less its part along rotations of `params.W`, (m, n), which leave a loss of `W^T W` as it is.
-
-    Rotations move W by `A W` with A antisymmetric. The nearest of these to V has `A S + S A = V W^T - W V^T`, `S = W W^T`.
-    """
-    W, V = params.W, direction.W
-    size, axes = eigh(W @ W.T)
-    turning = axes.T @ (V @ W.T - W @ V.T) @ axes
-    both = size[:, None] + size[None, :]
-    known = both > jnp.finfo(both.dtype).eps * size[-1]
-    along = jnp.where(known, turning / jnp.where(known, both, 1), 0)
-    return direction.replace(W=V - axes @ along @ (axes.T @ W))
+    (point, _, decrement, ends), _ = jax.lax.scan(
+        advance, start, jnp.arange(settings.newton_steps + 1) == settings.newton_steps
+    )
+    bending = jnp.maximum(-ends.lowest, 0) / 2
+    saddle = bending > certificate.limit(point.value, tolerance=settings.tolerance)
+    doubt = jnp.where(saddle, 0, jnp.maximum(ends.error - ends.lowest, 0) / 2 - bending)
+    none = jnp.zeros_like(bending)
+    gap, reason = certificate.judge(
+        point.value,
+        uphill=jnp.where(saddle & jnp.isinf(decrement), 0, 4 * decrement) + doubt,
+        bending=bending,
+        fall=none,
+        error=none,
+        kink=jnp.array(False),
+        tolerance=settings.tolerance,
+    )
+    return _Certified(point, gap, ends, reason, taken + settings.newton_steps + 1)
