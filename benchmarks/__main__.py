@@ -175,7 +175,7 @@ def plane() -> dict:
             plain = toy_model.Params(W=params.W, b=params.b * jnp.sqrt(p))
             return expected_loss.relu_output(plain, features.SparseUniform(p)) / (5 * p / 3)
 
-        return solve.minimize(loss, start, p, newton_steps=1, lanes=32)
+        return solve.minimize(loss, start, p, lanes=32)
 
     p = jnp.asarray(np.repeat(densities, 8))
     parts = spread(start, p)

@@ -1,9 +1,10 @@
 """Time to equal exact loss at n = 400, m = 30, against PyTorch with the settings of the paper's notebook; needs an idle machine.
 
 `python -m benchmarks.dimensions_per_feature`. PyTorch: AdamW at 1e-3 with decay 0.01, fresh batches of 1,024, 10,000 steps,
-float32, all of them run; its loss curve is the exact loss of its weights, every 500 steps. Ours: the training of
-`experiments.dimensions_per_feature`. For each density the ratio is PyTorch's seconds to the least loss of its curve over ours to
-that same loss, both from the seconds that a step of a model takes when all cores work. Compilation is left out, and stated.
+float32, all of them run; its loss curve is the exact loss of its weights, every 500 steps. Ours: Adam at a rate that falls from
+0.01 to 0 as a cosine in 1,500 steps on the exact loss, biases in units of sqrt(p). For each density the ratio is PyTorch's seconds
+to the least loss of its curve over ours to that same loss, both from the seconds that a step of a model takes when all cores work.
+Compilation is left out, and stated.
 """
 
 import json
@@ -17,6 +18,7 @@ os.environ.setdefault("PJRT_NPROC", "1")  # a thread a device, and a device a co
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+import optax  # noqa: E402
 
 from benchmarks import torch_models  # noqa: E402
 from experiments import dimensions_per_feature as experiment  # noqa: E402
@@ -27,6 +29,7 @@ jax.config.update("jax_num_cpu_devices", CORES)
 CONFIG = experiment.Config()
 DENSITIES = (0.6, 0.3, 0.1, 0.03)
 STEPS, EVERY = 10_000, 500
+OURS, RATE, NODES = 1_500, 0.01, 48
 FINE = 1e-4
 """Relative error of the loss while training, by which ours has to be lower."""
 
@@ -36,7 +39,7 @@ def ours() -> tuple[np.ndarray, float, float]:
 
     @jax.jit
     def run(start: toy_model.Params, p: jax.Array) -> jax.Array:
-        return experiment.trained(CONFIG, start, p)[1]
+        return trained(start, p)
 
     start = experiment.xavier(jax.random.fold_in(jax.random.key(0), 0), n=CONFIG.n, m=CONFIG.m)
     devices = jax.devices()
@@ -48,6 +51,19 @@ def ours() -> tuple[np.ndarray, float, float]:
     running = [programs[k % CORES](*part) for k, part in enumerate(parts)]
     losses = np.stack([np.asarray(x) for x in running])
     return losses, (time.perf_counter() - begin) / losses.size, compilation
+
+
+def trained(start: toy_model.Params, p: jax.Array) -> jax.Array:
+    """The loss before each step of our training."""
+    adam = optax.adam(optax.cosine_decay_schedule(RATE, OURS))
+
+    def step(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
+        params, state = carry
+        value, slope = jax.value_and_grad(experiment.scaled_loss)(params, p, nodes=NODES)
+        change, state = adam.update(slope, state)
+        return (optax.apply_updates(params, change), state), value
+
+    return jax.lax.scan(step, (start, adam.init(start)), length=OURS)[1]
 
 
 def theirs(form: str) -> tuple[np.ndarray, float, float]:

@@ -39,7 +39,7 @@ class Config(dimensions_per_feature.Config):
     ascent: int = 20
 
 
-QUICK = Config(n=60, m=6, densest=1.25, sparsest=40.0, points=5, steps=500, inputs=24)
+QUICK = Config(n=60, m=6, densest=1.25, sparsest=40.0, points=5, inputs=24)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
@@ -56,8 +56,8 @@ def without_superposition(n: int, m: int, p: jax.Array) -> toy_model.Params:
 
 
 def _attacked(config: Config, point: dict) -> dict:
-    """Train a model, attack it and the reference at the same inputs."""
-    found = jax.tree.map(lambda x: x.astype(float), dimensions_per_feature.solution(config, point))
+    """Solve for a model, attack it and the reference at the same inputs."""
+    found = dimensions_per_feature.solution(config, point)
     p = jnp.asarray(point["density"], float)
     law = features.SparseUniform(p)
     for_size, for_inputs, for_attack = jax.random.split(jax.random.key(config.seed), 3)

@@ -80,7 +80,7 @@ def _solver(config: Config) -> Callable:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(config.restarts))
         starts = jax.vmap(lambda k: toy_model.init(k, n=N, m=M))(keys)
         p = jnp.broadcast_to(point["density"], (config.restarts,))
-        found = solve.minimize(loss, starts, p, steps=config.steps, newton_steps=1)
+        found = solve.minimize(loss, starts, p, steps=config.steps)
         certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
         return {"W": found.params.W, "b": found.params.b * jnp.sqrt(p)[:, None], "loss": found.loss} | certificate
 

@@ -1,8 +1,8 @@
 """How many dimensions a learned feature takes, `D* = m / |W|_F^2`, against 1/p: it sticks at 1 and at 1/2.
 
-Each density is trained from the same random starts, Xavier's for one model, by Adam on the exact loss with a cosine schedule;
-the start of least loss is the best known solution, with the norm of its gradient as it is. Losses are divided by `n p / 3`, what
-a model pays that answers 0, and biases are trained in units of sqrt(p).
+At each density the exact loss is minimised from the same random starts, Xavier's for one model, to certified minima; the one of
+least loss is the best known solution. Losses are divided by `n p / 3`, what a model pays that answers 0, and biases are in units of
+sqrt(p) while they are solved for.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
-from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 
-from superpose import features, interference, sweep, toy_model
+from superpose import features, interference, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
 from superpose.findings import Finding
 from superpose.plot.template import GREY, TEMPLATE
@@ -33,25 +31,24 @@ TICKS = (1, 1.5, 2, 3, 4, 5, 7, 10, 20, 50, 100)
 
 @dataclass(frozen=True)
 class Config:
-    """Features, dimensions, `points` values of 1/p from `densest` to `sparsest` in log, restarts, and how each is trained."""
+    """Features, dimensions, `points` values of 1/p from `densest` to `sparsest` in log, restarts, and how each is solved."""
 
     n: int = 400
     m: int = 30
     densest: float = 1.0
     sparsest: float = 100.0
     points: int = 20
-    restarts: int = 3
-    steps: int = 1500
-    rate: float = 0.01
-    nodes: int = 48
+    restarts: int = 4
+    steps: int = 10_000
+    nodes: int = 32
     seed: int = 0
 
 
-QUICK = Config(n=60, m=6, densest=1.25, sparsest=5.0, points=7, restarts=1, steps=600)
+QUICK = Config(n=60, m=6, densest=1.25, sparsest=5.0, points=7, restarts=1)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (density, restart): W, b, loss divided by `n p / 3`, norm of its gradient, `D*`, and `D_i` of each feature."""
+    """Over (density, restart): W, b, loss divided by `n p / 3`, its certificate, evaluations, `D*`, and `D_i` of each feature."""
     axes = {
         "density": 1 / np.geomspace(config.densest, config.sparsest, config.points),
         "restart": np.arange(config.restarts),
@@ -73,36 +70,22 @@ def xavier(key: jax.Array, *, n: int, m: int) -> toy_model.Params:
     return jax.tree.map(lambda x: x.astype(jnp.float32), start)
 
 
-def trained(config: Config, start: toy_model.Params, p: jax.Array) -> tuple[toy_model.Params, jax.Array]:
-    """Adam on the exact loss, the rate falling to 0 as a cosine, and the loss before each step; biases in units of sqrt(p)."""
-    adam = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
-
-    def step(carry: tuple, _: None) -> tuple[tuple, jax.Array]:
-        params, state = carry
-        value, slope = jax.value_and_grad(scaled_loss)(params, p, nodes=config.nodes)
-        change, state = adam.update(slope, state)
-        return (optax.apply_updates(params, change), state), value
-
-    (params, _), losses = jax.lax.scan(step, (start, adam.init(start)), length=config.steps)
-    return params, losses
-
-
 def solution(config: Config, point: dict) -> dict:
-    """One start at one density, trained, and what it costs."""
-    p = jnp.asarray(point["density"], jnp.float32)
+    """What one start at one density comes to."""
+    p = jnp.asarray(point["density"], float)
     start = xavier(jax.random.fold_in(jax.random.key(config.seed), point["restart"]), n=config.n, m=config.m)
-    found, _ = trained(config, start, p)
-    value, slope = jax.value_and_grad(scaled_loss)(found, p, nodes=config.nodes)
+    starts = jax.tree.map(lambda x: x.astype(float)[None], start)
+    loss = partial(scaled_loss, nodes=config.nodes)
+    solved = solve.minimize_large(loss, starts, p[None], deflate=solve.without_rotations, steps=config.steps)
+    found = jax.tree.map(lambda x: x[0], solved)
+    W, b = found.params.W, found.params.b
     size = {
-        "dimensions": interference.dimensions_per_feature(found.W),
-        "dimensionality": interference.feature_dimensionality(found.W),
+        "dimensions": interference.dimensions_per_feature(W),
+        "dimensionality": interference.feature_dimensionality(W),
     }
-    return {
-        "W": found.W,
-        "b": found.b * jnp.sqrt(p),
-        "loss": value,
-        "gradient_norm": jnp.linalg.norm(ravel_pytree(slope)[0]),
-    } | size
+    certificate = {"gap": found.gap, "gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
+    lowest = {"lowest_eigenvalue": found.eigenvalues[0], "eigenvalue_error": found.eigenvalue_error, "steps": found.steps}
+    return {"W": W, "b": b * jnp.sqrt(p), "loss": found.loss} | certificate | lowest | size
 
 
 def best(dataset: xr.Dataset) -> xr.Dataset:
@@ -145,8 +128,8 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     ]
     share = float(np.mean([np.abs(star / level - 1) <= NEAR for level in PLATEAUS], axis=1).sum())
     even = 2 * np.log((1 + NEAR) / (1 - NEAR)) / np.log(star.max() / star.min())
-    norm = float(known["gradient_norm"].max())
-    found = f"{share:.0%} of densities; gradient norms of the best known up to {norm:.1e}"
+    certified, gap = int(known["converged"].sum()), float((known["gap"] / known["loss"]).max())
+    found = f"{share:.0%} of densities; {certified} of {len(star)} best known certified, gaps up to {gap:.1e} of the loss"
     ratio = counted(dataset)
     return [
         *in_a_row,

@@ -37,11 +37,11 @@ class Config(dimensions_per_feature.Config):
     restarts: int = 1
 
 
-QUICK = Config(n=60, m=6, sparsest=6.0, points=6, restarts=1, steps=600)
+QUICK = Config(n=60, m=6, sparsest=6.0, points=6, restarts=1)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Trained solutions over (density, restart), as `dimensions_per_feature.compute` gives them."""
+    """Solutions over (density, restart), as `dimensions_per_feature.compute` gives them."""
     return dimensions_per_feature.compute(config, folder, advance)
 
 

@@ -29,7 +29,8 @@ def dataset(weights, densities, shares=None):
         "dimensions": (("density", "restart"), star),
         "dimensionality": (("density", "restart", "feature"), shares),
         "loss": (("density", "restart"), np.ones_like(star)),
-        "gradient_norm": (("density", "restart"), np.zeros_like(star)),
+        "gap": (("density", "restart"), np.zeros_like(star)),
+        "converged": (("density", "restart"), np.ones_like(star, dtype=np.int8)),
     }
     return xr.Dataset(found, {"density": densities, "restart": [0]})
 

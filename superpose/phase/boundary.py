@@ -92,7 +92,7 @@ def critical_importance(density: Scalar | float) -> Transition:
 
     def dinkelbach(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         importance, starts = carry
-        found = solve.minimize(share, starts, jnp.broadcast_to(importance, (len(starts),)), newton_steps=6)
+        found = solve.minimize(share, starts, jnp.broadcast_to(importance, (len(starts),)))
         stored = (jnp.abs(found.params[:, 1]) > 1e-5) & jnp.isfinite(found.loss)
         chosen = jnp.argmin(jnp.where(stored, found.loss, jnp.inf))
         theta = found.params[chosen]

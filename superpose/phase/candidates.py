@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from superpose.phase.labels import IGNORED, STORED, SUPERPOSED
+from superpose.labels import IGNORED, STORED, SUPERPOSED
 from superpose.toy_model import Params
 
 Scalar = Float[Array, ""] | float

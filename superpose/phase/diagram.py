@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from superpose import features, solve, toy_model
 from superpose.expected_loss import error_bound, relu_output
+from superpose.labels import label
 from superpose.phase.candidates import candidate_losses, candidates
-from superpose.phase.labels import label
 from superpose.settings import Diagram
 
 SHAKE = 0.05
@@ -63,23 +63,22 @@ def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: A
         with the leading axis importance: best (the restart of least loss), label of its features, loss_error,
         candidate_loss.
     """
-    distribution, unit = features.SparseUniform(density), jnp.sqrt(density)
+    distribution = features.SparseUniform(density)
 
-    def scale(importance: Array) -> Array:
-        return (diagram.n - 1 + importance) * density / 3
+    def units(importance: Array) -> solve.Units:
+        return solve.natural_units(distribution, features.last_importance(importance, n=diagram.n), n=diagram.n)
 
     def loss(params: toy_model.Params, importance: Array) -> Array:
-        weights = features.last_importance(importance, n=diagram.n)
-        plain = toy_model.Params(W=params.W, b=params.b * unit)
-        return relu_output(plain, distribution, weights, nodes=diagram.nodes) / scale(importance)
+        weights, unit = features.last_importance(importance, n=diagram.n), units(importance)
+        return relu_output(unit.plain(params), distribution, weights, nodes=diagram.nodes) / unit.loss
 
     first = starts(diagram, row, density)
-    shape = first.b.shape[:2]
-    flat = toy_model.Params(W=first.W.reshape(-1, *first.W.shape[2:]), b=first.b.reshape(-1, diagram.n) / unit)
+    shape, unit = first.b.shape[:2], units(importances[0])  # of biases: the same for all importances
+    flat = jax.vmap(unit.natural)(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), first))
     lanes = 130 if diagram.n == 2 else 50  # both divide the starts of a published diagram's row
-    found = solve.minimize(loss, flat, jnp.repeat(importances, shape[1]), steps=diagram.steps, newton_steps=1, lanes=lanes)
+    found = solve.minimize(loss, flat, jnp.repeat(importances, shape[1]), steps=diagram.steps, lanes=lanes)
     found = jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), found)
-    solved = toy_model.Params(W=found.params.W, b=found.params.b * unit)
+    solved = jax.vmap(jax.vmap(unit.plain))(found.params)
     basin, _ = jax.vmap(solve.basins)(found.loss, found.converged)
     doubted = jnp.where(found.converged, found.loss, found.loss * (1 + 1e-9))  # of equals, take a certified one
     best = jnp.argmin(jnp.where(jnp.isfinite(doubted), doubted, jnp.inf), axis=1)
@@ -92,7 +91,7 @@ def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: A
     return {
         "W": solved.W,
         "b": solved.b,
-        "loss": found.loss * scale(importances)[:, None],
+        "loss": found.loss * jax.vmap(units)(importances).loss[:, None],
         "gradient_norm": found.gradient_norm,
         "lowest_eigenvalue": found.eigenvalues[..., 0],
         "converged": found.converged.astype(jnp.int8),

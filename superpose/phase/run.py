@@ -12,10 +12,10 @@ import xarray as xr
 from jaxtyping import Array
 
 from superpose import source, sweep
+from superpose.labels import LABELS
 from superpose.phase import boundary, scores
 from superpose.phase.candidates import candidates
 from superpose.phase.diagram import axes, solve_row
-from superpose.phase.labels import LABELS
 from superpose.settings import Diagram
 
 CELL = ("density", "importance")

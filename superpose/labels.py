@@ -1,4 +1,4 @@
-"""The phase of each feature of a model: ignored, stored on its own, or in superposition.
+"""What becomes of each feature of a model, its phase: ignored, stored on its own, or in superposition.
 
 `W` has shape (m, n); its column i is the direction of feature i.
 """

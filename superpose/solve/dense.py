@@ -1,0 +1,193 @@
+"""Exact minimisation: from a start to a certified local minimum of a deterministic loss.
+
+Quasi-Newton steps for many starts side by side; then Newton steps with the exact Hessian, whose spectrum goes into the certificate;
+then a look around. Where that finds a lower place, all begins again from there. A point that is not certified says why.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from superpose.solve import certificate, newton, probe, programs, quasi_newton
+from superpose.solve.lanes import Machine, work_off
+from superpose.solve.solution import CERTIFIED, Solution
+
+
+class Settings(NamedTuple):
+    """What a program is compiled for, beside its loss."""
+
+    steps: int
+    newton_steps: int
+    escapes: int
+    tolerance: float
+    gradient_tolerance: float
+    lanes: int
+
+
+def minimize(
+    loss: Callable[..., Float[Array, ""]],
+    starts: Any,
+    data: Any = None,
+    *,
+    finer: Callable[..., Float[Array, ""]] | None = None,
+    steps: int = 500,
+    newton_steps: int = 8,
+    escapes: int = 2,
+    tolerance: float = 1e-8,
+    gradient_tolerance: float = 1e-9,
+    lanes: int = 100,
+) -> Solution:
+    """Minimise `loss(params)` or `loss(params, data)` from each of many starts, each start on its own.
+
+    A program is compiled once for a loss, shapes and settings, and kept: pass the same function, and what differs from call to
+    call as `data`. A function made anew, such as a lambda inside a loop, is another loss and compiles anew:
+
+        def loss(params, p):
+            return expected_loss.relu_output(params, features.SparseUniform(p)) / p
+
+        for p in (0.1, 0.2):
+            solve.minimize(loss, starts, jnp.full(len(starts.b), p))  # compiles once
+
+    The last 64 programs are kept, with all that their functions refer to.
+
+    Args:
+        loss: parameters, and data where given, to a scalar; twice differentiable (reverse, then forward mode), free of sampling
+            noise, and scaled to order 1. It is called with `None` for data that are not given if it has two arguments without
+            default.
+        starts: a pytree of float arrays with a leading axis of r starts, of order 1 as well. Or one start without that axis: it
+            is taken so where the loss takes it and not its rows. The Hessian is dense: up to about a hundred numbers a start.
+        data: a pytree with the same leading axis, what tells the problems apart; None if they are all alike.
+        finer: a more exact version of `loss`, used at the end only: how much it differs from `loss`, and how much further its
+            slopes could lead down, goes into the certificate as the error of the loss.
+        steps: at most so many quasi-Newton steps a start, and as many after each escape.
+        newton_steps: at most so many Newton steps after them; each costs as many directional derivatives as a start has numbers.
+        escapes: how often a start begins again where a look around found a lower place (a saddle).
+        tolerance: the largest gap of a certified point, as a share of the loss.
+        gradient_tolerance: gradient norm at which quasi-Newton steps end.
+        lanes: starts that are worked on side by side; a matter of speed and memory, not of the result.
+
+    Returns:
+        The solutions with their certificates, each array with the leading axis of starts, or without it for one start.
+
+    Raises:
+        ValueError: a number of steps or lanes below 1, fewer than 0 escapes, a tolerance that is not positive, no starts, data
+            of another number of rows, or a loss that is no scalar.
+    """
+    for name, value in {"steps": steps, "newton_steps": newton_steps, "lanes": lanes, "escapes": escapes + 1}.items():
+        if value < 1:
+            raise ValueError(f"{name} = {value - (name == 'escapes')}: needs at least {int(name != 'escapes')}")
+    for name, value in {"tolerance": tolerance, "gradient_tolerance": gradient_tolerance}.items():
+        if not value > 0:
+            raise ValueError(f"{name} = {value}: needs to be positive")
+    settings = Settings(steps, newton_steps, escapes, tolerance, gradient_tolerance, lanes)
+    return programs.run(_search, (loss, finer), settings, starts, data)
+
+
+class _Kept(NamedTuple):
+    """What is known of each start: where it is and what is known there, the lowest place seen, what the search did."""
+
+    theta: Array
+    value: Array
+    gradient: Array
+    eigenvalues: Array
+    vectors: Array
+    place: Array
+    lowest: Array
+    kink: Array
+    steps: Array
+
+
+def _search(losses: tuple[Callable, Callable | None], settings: Settings, starts: Any, data: Any) -> Solution:
+    loss, finer = losses
+    _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
+    flat = jax.vmap(lambda p: ravel_pytree(p)[0])(starts)
+    count, lanes = len(flat), min(settings.lanes, len(flat))
+
+    def slopes(f: Callable) -> Callable[[Array], Callable]:
+        """From the number of a start to value and gradient of its loss."""
+        return lambda i: jax.value_and_grad(lambda t: f(unravel(t), jax.tree.map(lambda x: x[i], data)))
+
+    limit = partial(certificate.limit, tolerance=settings.tolerance)
+
+    def again(carry: tuple) -> tuple:
+        number, kept, lower = carry
+        kept = kept._replace(theta=jnp.where(lower[:, None], kept.place, kept.theta))
+        kept = _round(slopes(loss), kept, jnp.argsort(~lower, stable=True), lower.sum(), settings, lanes)
+        return number + 1, kept, kept.lowest < kept.value - limit(kept.value)
+
+    carry = (jnp.zeros((), jnp.int32), _unknown(flat), jnp.ones(count, bool))
+    _, kept, _ = jax.lax.while_loop(lambda c: jnp.any(c[2]) & (c[0] <= settings.escapes), again, carry)
+    return _certified(None if finer is None else slopes(finer), jax.vmap(unravel), kept, settings, lanes)
+
+
+def _unknown(flat: Float[Array, "r d"]) -> _Kept:
+    eye = jnp.eye(flat.shape[1], dtype=flat.dtype)
+    value, none = jnp.full(len(flat), jnp.inf, flat.dtype), jnp.zeros(len(flat), jnp.int32)
+    vectors = jnp.broadcast_to(eye, (len(flat), *eye.shape))
+    return _Kept(flat, value, flat, flat, vectors, place=flat, lowest=value, kink=none > 0, steps=none)
+
+
+def _round(slopes: Callable, kept: _Kept, order: Array, waiting: Array, settings: Settings, lanes: int) -> _Kept:
+    """Quasi-Newton steps, Newton steps and a look around, for the first `waiting` starts of `order`."""
+    run = partial(work_off, order=order, waiting=waiting, lanes=lanes)
+    limit = partial(certificate.limit, tolerance=settings.tolerance)
+    descent = Machine(
+        begin=lambda i: quasi_newton.begin(kept.theta[i]),
+        advance=lambda s, i: quasi_newton.advance(slopes(i), s),
+        unfinished=partial(quasi_newton.unfinished, steps=settings.steps, tolerance=settings.gradient_tolerance),
+        keep=lambda s: (s.theta, s.step),
+    )
+    theta, steps = run(descent, (kept.theta, jnp.zeros_like(kept.steps)))
+    polish = Machine(
+        begin=lambda i: newton.begin(theta[i]),
+        advance=lambda s, i: newton.advance(slopes(i), s),
+        unfinished=partial(
+            newton.unfinished, steps=settings.newton_steps, tolerance=settings.gradient_tolerance, limit=limit
+        ),
+        keep=lambda s: (s.theta, s.value, s.gradient, s.eigenvalues, s.vectors),
+    )
+    point = run(polish, (theta, *kept[1:5]))
+    look = Machine(
+        begin=lambda i: probe.begin(*(x[i] for x in point)),
+        advance=lambda s, i: probe.advance(slopes(i), s, limit=limit),
+        unfinished=partial(probe.unfinished, limit=limit),
+        keep=lambda s: (*s[:5], s.place, s.lowest, s.kink),
+    )
+    seen = run(look, (*point, *kept[5:8]))
+    return _Kept(*seen, steps=kept.steps + steps)
+
+
+def _certified(finer: Callable | None, unravel: Callable, kept: _Kept, settings: Settings, lanes: int) -> Solution:
+    finite = jnp.isfinite(kept.value)
+    rise = jax.vmap(lambda g, v, e: certificate.uphill(v.T @ g, e))
+    uphill, error = rise(kept.gradient, kept.vectors, kept.eigenvalues), jnp.zeros_like(kept.value)
+    if finer is not None:
+        count = len(kept.value)
+        parts = jnp.arange(-(-count // lanes) * lanes).reshape(-1, lanes) % count
+        evaluated = jax.lax.map(jax.vmap(lambda i: finer(i)(kept.theta[i])), parts)
+        value, gradient = (x.reshape(-1, *x.shape[2:])[:count] for x in evaluated)
+        more = rise(gradient, kept.vectors, kept.eigenvalues) - uphill
+        error = jnp.abs(value - kept.value) + jnp.maximum(more, 0)
+    gap, reason = jax.vmap(partial(certificate.judge, tolerance=settings.tolerance))(
+        kept.value,
+        uphill=uphill,
+        bending=jax.vmap(certificate.bending)(kept.eigenvalues),
+        fall=jnp.maximum(kept.value - kept.lowest, 0),
+        error=error,
+        kink=kept.kink,
+    )
+    return Solution(
+        params=unravel(kept.theta),
+        loss=jnp.where(finite, kept.value, jnp.nan),
+        gradient_norm=jnp.where(finite, jnp.linalg.norm(kept.gradient, axis=-1), jnp.nan),
+        eigenvalues=jnp.where(finite[:, None], kept.eigenvalues, jnp.nan),
+        gap=gap,
+        reason=reason,
+        converged=reason == CERTIFIED,
+        steps=kept.steps,
+    )

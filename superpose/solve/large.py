@@ -1,0 +1,286 @@
+"""Minimisation beyond a hundred numbers a start: nothing of the size of a Hessian is stored.
+
+L-BFGS steps of one evaluation of loss and gradient each, Newton steps by conjugate gradients on products with the Hessian, and a
+certificate: how far above its minimum the loss can be, and the lowest eigenvalue of the Hessian with its error. From a saddle the
+search goes on downhill.
+
+Reference: Nocedal and Wright 2006, "Numerical Optimization", sections 7.1 and 7.2; Li and Fukushima 2001, J. Comput. Appl. Math.
+129, 15, for L-BFGS where the curvature is negative.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
+
+from superpose.solve import certificate, krylov, programs, quasi_newton
+from superpose.solve.solution import CERTIFIED, SADDLE, UNFINISHED, Solution
+
+LONGEST = 1.0
+"""Longest step, in units of the parameters."""
+LIFTED = 1e-2
+"""Least cosine between a step and the change of the gradient that it brings; what is less is lifted to it."""
+PRODUCTS = 200
+"""Products with the Hessian at most for a Newton step, and for the gap."""
+PROBES = 10
+"""Products that show the size of the largest eigenvalue."""
+
+
+class Settings(NamedTuple):
+    """What a program is compiled for, beside its loss."""
+
+    steps: int
+    newton_steps: int
+    rounds: int
+    tolerance: float
+    flat: float
+    memory: int
+    lanczos_steps: int
+    lanes: int
+    deflate: Callable[[Any, Any], Any] | None
+
+
+def minimize_large(
+    loss: Callable[..., Float[Array, ""]],
+    starts: Any,
+    data: Any = None,
+    *,
+    deflate: Callable[[Any, Any], Any] | None = None,
+    steps: int = 10_000,
+    newton_steps: int = 2,
+    rounds: int = 4,
+    tolerance: float = 1e-8,
+    flat: float = 1e-6,
+    memory: int = 30,
+    lanczos_steps: int = 200,
+    lanes: int = 1,
+) -> Solution:
+    """Minimise `loss(params)` or `loss(params, data)` from each of many starts, each start on its own, without a Hessian.
+
+    Programs are kept as those of `minimize` are.
+
+    Args:
+        loss: parameters, and data where given, to a scalar; twice differentiable (reverse, then forward mode), free of sampling
+            noise, and scaled to order 1.
+        starts: a pytree of float arrays with a leading axis of r starts, of order 1 as well; or one start without that axis.
+        data: a pytree with the same leading axis, what tells the problems apart; None if they are all alike.
+        deflate: from parameters and a direction, alike, the direction without its part along a continuous symmetry of the loss. The
+            lowest eigenvalue is then that of all other directions. Without it, the zero eigenvalues of a symmetry do no harm but
+            need more Lanczos steps.
+        steps: at most so many quasi-Newton steps a start.
+        newton_steps: Newton steps after them.
+        rounds: so often both, as long as the point is not certified: from a saddle downhill along its lowest curvature.
+        tolerance: largest gap of a converged point, as a share of the loss.
+        flat: curvatures far below this share of the largest count as flat: along them the gap is that of this curvature.
+        memory: pairs of steps and changes of the gradient that the quasi-Newton steps keep.
+        lanczos_steps: products with the Hessian for its lowest eigenvalue, and as many vectors in memory.
+        lanes: starts that are worked on side by side; all wait for the slowest. One is best on a CPU.
+
+    Returns:
+        The solutions with their certificates, each array with the leading axis of starts. `eigenvalues` holds the lowest and the
+        largest Ritz value, `(r, 2)`; `eigenvalue_error` how near to the lowest an eigenvalue is for certain.
+
+    Raises:
+        ValueError: a number of steps, rounds, pairs or lanes below 1, a tolerance that is not positive, and as `minimize`.
+    """
+    settings = Settings(steps, newton_steps, rounds, tolerance, flat, memory, lanczos_steps, lanes, deflate)
+    counts = {"steps": steps, "newton_steps": newton_steps, "rounds": rounds, "memory": memory}
+    for name, value in (counts | {"lanczos_steps": lanczos_steps, "lanes": lanes}).items():
+        if value < 1:
+            raise ValueError(f"{name} = {value}: needs at least 1")
+    for name, value in {"tolerance": tolerance, "flat": flat}.items():
+        if not value > 0:
+            raise ValueError(f"{name} = {value}: needs to be positive")
+    return programs.run(_search, (loss,), settings, starts, data)
+
+
+def _search(losses: tuple[Callable], settings: Settings, starts: Any, data: Any) -> Solution:
+    loss, lanes = losses[0], settings.lanes
+    _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
+
+    def within(theta: Array, v: Array) -> Array:
+        deflate = settings.deflate
+        return v if deflate is None else ravel_pytree(deflate(unravel(theta), unravel(v)))[0]
+
+    def one(start: Any, datum: Any) -> Solution:
+        value_and_grad = jax.value_and_grad(lambda theta: loss(unravel(theta), datum))
+        s = _searched(value_and_grad, within, ravel_pytree(start)[0], settings)
+        finite = jnp.isfinite(s.point.value)
+        return Solution(
+            params=unravel(s.point.theta),
+            loss=jnp.where(finite, s.point.value, jnp.nan),
+            gradient_norm=jnp.where(finite, jnp.linalg.norm(s.point.gradient), jnp.nan),
+            eigenvalues=jnp.stack([s.ends.lowest, s.ends.largest]),
+            eigenvalue_error=s.ends.error,
+            gap=s.gap,
+            reason=s.reason,
+            converged=s.reason == CERTIFIED,
+            steps=s.steps,
+        )
+
+    return jax.lax.map(lambda x: one(*x), (starts, data), **({} if lanes == 1 else {"batch_size": lanes}))
+
+
+class _Point(NamedTuple):
+    theta: Array
+    value: Array
+    gradient: Array
+
+
+class _Certified(NamedTuple):
+    point: _Point
+    gap: Array
+    ends: krylov.Ends
+    reason: Array
+    steps: Array  # evaluations so far
+
+
+def _searched(value_and_grad: Callable, within: Callable, theta: Float[Array, " d"], settings: Settings) -> _Certified:
+    """Descent, Newton steps and certificate, again from where they end if that is no minimum yet."""
+    zero, scalar = jnp.zeros_like(theta), jnp.zeros((), theta.dtype)
+    begin = _Certified(
+        point=_Point(theta, scalar + jnp.inf, zero),  # the first try is the start itself: a step of no length
+        gap=scalar,
+        ends=krylov.Ends(scalar, scalar, scalar, zero),
+        reason=jnp.array(UNFINISHED),
+        steps=jnp.zeros((), jnp.int32),
+    )
+
+    def unfinished(s: tuple[_Certified, Array]) -> Bool[Array, ""]:
+        done, count = s
+        again = (done.reason == UNFINISHED) | (done.reason == SADDLE)
+        return again & (count < settings.rounds) & (done.steps < settings.steps)
+
+    def advance(s: tuple[_Certified, Array]) -> tuple[_Certified, Array]:
+        done, count = s
+        downhill = jnp.where(done.ends.vector @ done.point.gradient > 0, -LONGEST, LONGEST) * done.ends.vector
+        direction, share = jnp.where(done.reason == SADDLE, downhill, 0), 10.0 ** -(1 + count)
+        point, taken = _descend(value_and_grad, done.point, direction, done.steps, share, settings)
+        return _certified(value_and_grad, within, point, taken, settings), count + 1
+
+    return jax.lax.while_loop(unfinished, advance, (begin, jnp.zeros((), jnp.int32)))[0]
+
+
+class _State(NamedTuple):
+    point: _Point
+    pairs: Any
+    direction: Array
+    length: Array
+    promised: Array  # decrease that the last direction promised where it was chosen
+    fresh: Array  # whether the direction is the negative gradient itself
+    step: Array
+
+
+def _descend(
+    value_and_grad: Callable,
+    point: _Point,
+    direction: Float[Array, " d"],
+    step: Int[Array, ""],
+    share: Float[Array, ""],
+    settings: Settings,
+) -> tuple[_Point, Int[Array, ""]]:
+    """L-BFGS from a first try along `direction`, until the next step promises but `share` of the tolerance, or none is taken."""
+    inverse: Any = optax.scale_by_lbfgs(settings.memory)
+
+    def begin(point: _Point, direction: Array, length: Array, step: Array) -> _State:
+        known = jnp.isfinite(point.value).astype(jnp.int32)
+        pairs = inverse.init(point.theta)._replace(count=known, params=point.theta, updates=point.gradient)
+        return _State(point, pairs, direction, length, jnp.inf * jnp.ones_like(length), jnp.array(True), step)
+
+    def unfinished(s: _State) -> Bool[Array, ""]:
+        enough = share * certificate.limit(s.point.value, tolerance=settings.tolerance)
+        return (s.step < settings.steps) & (s.length > 0) & (s.promised > enough)
+
+    def advance(s: _State) -> _State:
+        theta, slope = s.point.theta + s.length * s.direction, s.direction @ s.point.gradient
+        tried = _Point(theta, *value_and_grad(theta))
+        s = s._replace(step=s.step + 1)
+
+        def taken(s: _State) -> _State:
+            pairs = s.pairs._replace(updates=_lifted(s.point, tried))
+            move, pairs = inverse.update(tried.gradient, pairs, theta)
+            promised, one = move @ tried.gradient / 2, jnp.ones_like(s.length)
+            return _State(tried, pairs, _limited(-move), one, promised, jnp.array(False), s.step)
+
+        def refused(s: _State) -> _State:
+            cut = jnp.clip(-slope * s.length / (2 * (tried.value - s.point.value - s.length * slope)), 0.1, 0.5)
+            length = s.length * jnp.where(jnp.isfinite(cut), cut, 0.1)
+            at_last = jnp.where(s.fresh & (slope < 0), 0, jnp.ones_like(length))
+            anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step)
+            return jax.lax.cond(length < quasi_newton.NEAREST, anew, lambda: s._replace(length=length))
+
+        return jax.lax.cond(_acceptable(s.point, tried, s.length * slope), taken, refused, s)
+
+    s = jax.lax.while_loop(unfinished, advance, begin(point, direction, jnp.ones_like(point.value), step))
+    return s.point, s.step
+
+
+def _limited(move: Float[Array, " d"]) -> Float[Array, " d"]:
+    """A step, shortened to `LONGEST`."""
+    return move * LONGEST / jnp.maximum(jnp.linalg.norm(move), LONGEST)
+
+
+def _lifted(old: _Point, new: _Point) -> Float[Array, " d"]:
+    """The old gradient, moved along the step so that what the step changed has some positive curvature."""
+    move, change = new.theta - old.theta, new.gradient - old.gradient
+    square = move @ move
+    missing = LIFTED * jnp.sqrt(square * (change @ change)) - move @ change
+    return old.gradient - jnp.where(square > 0, jnp.maximum(missing, 0) / jnp.where(square > 0, square, 1), 0) * move
+
+
+def _acceptable(old: _Point, new: _Point, predicted: Array) -> Bool[Array, ""]:
+    return quasi_newton.acceptable(old.value, old.gradient, new.value, new.gradient, predicted)
+
+
+def _certified(
+    value_and_grad: Callable, within: Callable, point: _Point, taken: Int[Array, ""], settings: Settings
+) -> _Certified:
+    """Newton steps from a point near a minimum, and the certificate of where they end.
+
+    `gap = 2 g^T (H + s)^-1 g + max(error - lowest, 0) / 2`, bounded above, with s the curvature that counts as flat: four times the
+    Newton decrement, as in `superpose.solve.certificate`, and what negative curvature could bring within distance 1.
+    """
+    probe = jax.random.normal(jax.random.key(0), point.theta.shape, point.theta.dtype)
+
+    def advance(s: tuple, last: Array) -> tuple[tuple, None]:
+        point, x, _, _ = s
+        theta = point.theta + _limited(x)
+        tried = _Point(theta, *value_and_grad(theta))
+        accepted = _acceptable(point, tried, x @ point.gradient)
+        point = jax.tree.map(partial(jnp.where, accepted), tried, point)
+
+        def product(v: Array) -> Array:
+            return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
+
+        count = jnp.where(last, settings.lanczos_steps, PROBES)
+        ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, within=partial(within, point.theta))
+        shift = settings.flat * ends.largest
+        atol = 0.1 * jnp.sqrt(certificate.limit(point.value, tolerance=settings.tolerance) * shift)
+        rtol = jnp.where(last, 0, 1e-3)
+        x, decrement = krylov.solved(product, point.gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS)
+        return (point, x, decrement, ends), None
+
+    zero, scalar = jnp.zeros_like(point.theta), jnp.zeros_like(point.value)
+    start = (point, zero, scalar, krylov.Ends(scalar, scalar, scalar, zero))
+    (point, _, decrement, ends), _ = jax.lax.scan(
+        advance, start, jnp.arange(settings.newton_steps + 1) == settings.newton_steps
+    )
+    bending = jnp.maximum(-ends.lowest, 0) / 2
+    saddle = bending > certificate.limit(point.value, tolerance=settings.tolerance)
+    doubt = jnp.where(saddle, 0, jnp.maximum(ends.error - ends.lowest, 0) / 2 - bending)
+    none = jnp.zeros_like(bending)
+    gap, reason = certificate.judge(
+        point.value,
+        uphill=jnp.where(saddle & jnp.isinf(decrement), 0, 4 * decrement) + doubt,
+        bending=bending,
+        fall=none,
+        error=none,
+        kink=jnp.array(False),
+        tolerance=settings.tolerance,
+    )
+    return _Certified(point, gap, ends, reason, taken + settings.newton_steps + 1)

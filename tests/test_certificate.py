@@ -1,0 +1,147 @@
+"""Certificates: no planted saddle passes, flat and degenerate minima do, and the gap lies above the truth, not far.
+
+Everything is a polynomial in two numbers, `sum_ij a_ij x^i y^j`, with its coefficients as data: one program for all.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from superpose import solve
+
+pytestmark = pytest.mark.x64
+
+
+def polynomial(t, a):
+    x, y = t
+    return jnp.sum(a * jnp.stack([x**k for k in range(7)])[:, None] * jnp.stack([y**k for k in range(7)])[None, :])
+
+
+def coefficients(**terms):
+    """`x2y1=3` is `3 x^2 y`."""
+    a = np.zeros((7, 7))
+    for name, value in {"x0y0": 1.0, **terms}.items():
+        a[int(name[1]), int(name[3])] = value
+    return a
+
+
+def solved(starts, polynomials, **settings):
+    return solve.minimize(polynomial, jnp.asarray(starts, float), jnp.asarray(np.stack(polynomials)), **settings)
+
+
+def reasons(solution):
+    return [solve.REASONS[k] for k in solution.reason]
+
+
+SADDLES = {
+    "plain": coefficients(x2y0=1, x0y2=-1, x0y4=1),
+    "little curvature": coefficients(x2y0=1, x0y2=-1e-6, x0y4=1e-6),
+    "less": coefficients(x2y0=1, x0y2=-1e-7, x0y4=1e-8),
+    "inflection": coefficients(x2y0=1, x0y3=1, x0y4=1),
+    "monkey": coefficients(x3y0=1, x1y2=-3, x4y0=1, x2y2=2, x0y4=1),
+    "across": coefficients(x2y1=1, x4y0=1, x2y2=2, x0y4=1),
+    "bent valley": coefficients(x2y0=0.5, x1y2=1, x0y4=0.25, x0y6=1),
+    "quartic": coefficients(x2y0=1, x0y4=-1, x0y6=1),
+}
+
+
+def test_no_planted_saddle_is_certified():
+    """All start where the gradient is exactly 0; without an escape all end there, and none is certified."""
+    stuck = solved(np.zeros((len(SADDLES), 2)), list(SADDLES.values()), escapes=0)
+    assert np.all(np.asarray(stuck.params) == 0)
+    assert not np.any(stuck.converged)
+    assert set(reasons(stuck)) == {"saddle", "degenerate"}
+    assert np.all(stuck.gap > 1e-8)
+
+
+def test_saddles_are_left():
+    """With escapes, all but those of little curvature end in certified minima below."""
+    left = solved(np.zeros((len(SADDLES), 2)), list(SADDLES.values()))
+    small = np.array(["curvature" in name or name == "less" for name in SADDLES])
+    assert np.all(left.converged[~small])
+    assert not np.any(left.converged[small])
+    assert np.all(left.loss[~small] < 0.9999)
+
+
+def test_inflections_approached_from_the_side_where_curvature_is_positive_are_left():
+    """Newton steps halve the distance to `x^3`'s inflection, with ever smaller gradient and positive curvature."""
+    found = solved([[0.1, 0.3], [0.02, 0.0]], [SADDLES["inflection"], SADDLES["inflection"].T])
+    assert np.all(found.converged)
+    np.testing.assert_allclose(found.loss, 1 - 27 / 256, rtol=1e-12)  # t^3 + t^4 at t = -3/4
+
+
+FLAT = {
+    "constant along y": coefficients(x2y0=1),
+    "y^4": coefficients(x2y0=1, x0y4=1),
+    "valley along x = y": coefficients(x2y0=1, x1y1=-2, x0y2=1),
+    "unit circle": coefficients(x0y0=2, x2y0=-2, x0y2=-2, x4y0=1, x2y2=2, x0y4=1),
+    "no slope at all": coefficients(),
+}
+
+
+def test_flat_minima_are_certified():
+    found = solved(np.full((len(FLAT), 2), [0.6, 0.3]), list(FLAT.values()))
+    assert np.all(found.converged), reasons(found)
+    np.testing.assert_allclose(found.loss, 1, rtol=1e-8)
+
+
+def test_an_unused_column_is_certified():
+    """A loss that grows like `|w|^3` in two numbers: no curvature at its minimum, which is there."""
+    found = solve.minimize(lambda t: 1 + (t[0] - 0.5) ** 2 + (t[1:] @ t[1:] + 1e-30) ** 1.5, jnp.array([[0.1, 0.4, -0.2]]))
+    assert found.converged[0]
+    assert found.loss[0] < 1 + 1e-8
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-6])
+def test_the_gap_of_a_quadratic_is_above_the_truth_within_tenfold(spread):
+    """One quasi-Newton step and one Newton step on `1 + x^2 + spread y^2` and a little `x^2 y^2`, whose minimum is 1."""
+    starts = np.random.default_rng(0).uniform(-0.5, 0.5, (8, 2))
+    bowl = coefficients(x2y0=1, x0y2=spread, x2y2=spread / 10)
+    found = solved(starts, [bowl] * 8, steps=1, newton_steps=1)
+    truth, gap = np.asarray(found.loss) - 1, np.asarray(found.gap)
+    known = truth > 1e-15
+    assert np.all(gap[known] >= truth[known] - 4e-16)
+    assert np.all(gap[known] <= 10 * truth[known] + 1e-15)
+
+
+def test_the_gap_of_a_quartic_tells_the_truth():
+    """`t^4`, whose minimum is 0: no share of the loss can be asked for, and the gap says how far it is."""
+    found = solve.minimize(lambda t: t[0] ** 4, jnp.array([[0.5], [0.1]]))
+    assert np.all(found.gap >= found.loss)
+    assert np.all(found.gap <= 10 * found.loss)
+
+
+def test_a_kink_is_named():
+    found = solve.minimize(lambda t: 1 + jnp.abs(t[0] - 0.3) + t[1] ** 2, jnp.array([[0.5, 0.2]]))
+    assert reasons(found) == ["kink"]
+
+
+def test_a_finer_loss_goes_into_the_certificate():
+    """The finer minimum lies at x = 1e-3 and 1e-6 higher: slope 2e-3 there, and an error of 2e-6."""
+
+    def coarse(t, shift):
+        return 1 + t @ t + 0 * shift
+
+    def finer(t, shift):
+        return 1 + (t[0] - shift) ** 2 + t[1] ** 2
+
+    shift = jnp.array([1e-3, 1e-6])
+    found = solve.minimize(coarse, jnp.full((2, 2), 0.3), shift, finer=finer)
+    assert reasons(found) == ["inexact", "certified"]
+    np.testing.assert_allclose(
+        found.gap, 5 * shift**2, rtol=1e-3
+    )  # 2 c^2 / lambda with c = 2 shift, lambda = 2; and shift^2
+    offset = solve.minimize(coarse, jnp.full((2, 2), 0.3), shift, finer=lambda t, s: coarse(t, s) + s)
+    assert reasons(offset) == ["inexact", "inexact"]
+    np.testing.assert_allclose(offset.gap, shift, rtol=1e-9)
+
+
+def test_certificates_hold_under_vmap():
+    """A stack of searches side by side gives what each gives alone."""
+    starts = jnp.asarray(np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 2)))
+    many = jnp.asarray(np.stack([FLAT["y^4"], SADDLES["plain"]]))
+    both = jax.vmap(lambda s, a: solve.minimize(lambda t: polynomial(t, a), s))(starts, many)
+    each = solved(starts.reshape(6, 2), list(np.repeat(many, 3, axis=0)))
+    np.testing.assert_allclose(both.loss.reshape(6), each.loss, rtol=1e-12)
+    np.testing.assert_array_equal(both.reason.reshape(6), each.reason)
