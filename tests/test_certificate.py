@@ -56,12 +56,11 @@ def test_no_planted_saddle_is_certified():
 
 
 def test_saddles_are_left():
-    """With escapes, all but those of little curvature end in certified minima below."""
+    """With escapes all end in certified minima below, but the shallowest, whose minimum is 2.5e-7 lower at y^2 = 5."""
     left = solved(np.zeros((len(SADDLES), 2)), list(SADDLES.values()))
-    small = np.array(["curvature" in name or name == "less" for name in SADDLES])
-    assert np.all(left.converged[~small])
-    assert not np.any(left.converged[small])
-    assert np.all(left.loss[~small] < 0.9999)
+    deep = np.array(list(SADDLES)) != "less"
+    assert np.all(left.converged[deep]), reasons(left)
+    assert not np.any(left.converged & (left.loss > 1 - 2e-7))
 
 
 def test_inflections_approached_from_the_side_where_curvature_is_positive_are_left():

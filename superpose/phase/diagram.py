@@ -54,9 +54,7 @@ def starts(diagram: Diagram, row: Array | int, density: Array) -> toy_model.Para
 def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: Array) -> dict[str, Array]:
     """Solve one density for all importances and restarts.
 
-    While solving, the loss is divided by `sum_i I_i E x_i^2` and biases are in units of sqrt(p): a positive bias costs
-    about b^2 wherever a feature is off, so the Hessian in b itself grows as 1/p. Gradient norms and eigenvalues are those of
-    the scaled problem; loss, W and b are plain.
+    Solved in `solve.natural_units`. Gradient norms and eigenvalues are those of the scaled problem; loss, W and b are plain.
 
     Returns:
         Arrays with leading axes (importance, restart): W, b, loss, gradient_norm, lowest_eigenvalue, converged, basin, steps;
@@ -73,12 +71,13 @@ def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: A
         return relu_output(unit.plain(params), distribution, weights, nodes=diagram.nodes) / unit.loss
 
     first = starts(diagram, row, density)
-    shape, unit = first.b.shape[:2], units(importances[0])  # of biases: the same for all importances
-    flat = jax.vmap(unit.natural)(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), first))
+    shape, unit = first.b.shape[:2], jax.vmap(units)(importances)
+    natural = jax.vmap(lambda unit, row: jax.vmap(unit.natural)(row))(unit, first)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), natural)
     lanes = 130 if diagram.n == 2 else 50  # both divide the starts of a published diagram's row
     found = solve.minimize(loss, flat, jnp.repeat(importances, shape[1]), steps=diagram.steps, lanes=lanes)
     found = jax.tree.map(lambda x: x.reshape(shape + x.shape[1:]), found)
-    solved = jax.vmap(jax.vmap(unit.plain))(found.params)
+    solved = jax.vmap(lambda unit, row: jax.vmap(unit.plain)(row))(unit, found.params)
     basin, _ = jax.vmap(solve.basins)(found.loss, found.converged)
     doubted = jnp.where(found.converged, found.loss, found.loss * (1 + 1e-9))  # of equals, take a certified one
     best = jnp.argmin(jnp.where(jnp.isfinite(doubted), doubted, jnp.inf), axis=1)
@@ -91,7 +90,7 @@ def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: A
     return {
         "W": solved.W,
         "b": solved.b,
-        "loss": found.loss * jax.vmap(units)(importances).loss[:, None],
+        "loss": found.loss * unit.loss[:, None],
         "gradient_norm": found.gradient_norm,
         "lowest_eigenvalue": found.eigenvalues[..., 0],
         "converged": found.converged.astype(jnp.int8),

@@ -18,6 +18,16 @@ from superpose.solve.lanes import Machine, work_off
 from superpose.solve.solution import CERTIFIED, Solution
 
 
+MOST, WIDTH = 100, 2000
+"""Starts side by side unless the user says so, and the numbers in them all: more would fall out of a CPU's cache."""
+HESSIANS = 8
+"""One Hessian for so many starts side by side: each is a batch of directional derivatives itself."""
+
+
+KICK = 0.05
+"""Length of the step off a saddle point along its lowest eigenvector, where no probe found a lower place."""
+
+
 class Settings(NamedTuple):
     """What a program is compiled for, beside its loss."""
 
@@ -26,7 +36,7 @@ class Settings(NamedTuple):
     escapes: int
     tolerance: float
     gradient_tolerance: float
-    lanes: int
+    lanes: int | None
 
 
 def minimize(
@@ -37,10 +47,10 @@ def minimize(
     finer: Callable[..., Float[Array, ""]] | None = None,
     steps: int = 500,
     newton_steps: int = 8,
-    escapes: int = 2,
+    escapes: int = 6,
     tolerance: float = 1e-8,
     gradient_tolerance: float = 1e-9,
-    lanes: int = 100,
+    lanes: int | None = None,
 ) -> Solution:
     """Minimise `loss(params)` or `loss(params, data)` from each of many starts, each start on its own.
 
@@ -66,10 +76,11 @@ def minimize(
             slopes could lead down, goes into the certificate as the error of the loss.
         steps: at most so many quasi-Newton steps a start, and as many after each escape.
         newton_steps: at most so many Newton steps after them; each costs as many directional derivatives as a start has numbers.
-        escapes: how often a start begins again where a look around found a lower place (a saddle).
+        escapes: how often a start begins again from a saddle point, where a look around found a lower place or off it.
         tolerance: the largest gap of a certified point, as a share of the loss.
         gradient_tolerance: gradient norm at which quasi-Newton steps end.
-        lanes: starts that are worked on side by side; a matter of speed and memory, not of the result.
+        lanes: starts that are worked on side by side; a matter of speed and memory, not of the result. None: 100, fewer for starts
+            of more than 20 numbers.
 
     Returns:
         The solutions with their certificates, each array with the leading axis of starts, or without it for one start.
@@ -78,7 +89,12 @@ def minimize(
         ValueError: a number of steps or lanes below 1, fewer than 0 escapes, a tolerance that is not positive, no starts, data
             of another number of rows, or a loss that is no scalar.
     """
-    for name, value in {"steps": steps, "newton_steps": newton_steps, "lanes": lanes, "escapes": escapes + 1}.items():
+    for name, value in {
+        "steps": steps,
+        "newton_steps": newton_steps,
+        "lanes": 1 if lanes is None else lanes,
+        "escapes": escapes + 1,
+    }.items():
         if value < 1:
             raise ValueError(f"{name} = {value - (name == 'escapes')}: needs at least {int(name != 'escapes')}")
     for name, value in {"tolerance": tolerance, "gradient_tolerance": gradient_tolerance}.items():
@@ -106,7 +122,8 @@ def _search(losses: tuple[Callable, Callable | None], settings: Settings, starts
     loss, finer = losses
     _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
     flat = jax.vmap(lambda p: ravel_pytree(p)[0])(starts)
-    count, lanes = len(flat), min(settings.lanes, len(flat))
+    count, d = flat.shape
+    lanes = min(settings.lanes or max(1, min(MOST, WIDTH // d)), count)
 
     def slopes(f: Callable) -> Callable[[Array], Callable]:
         """From the number of a start to value and gradient of its loss."""
@@ -115,13 +132,17 @@ def _search(losses: tuple[Callable, Callable | None], settings: Settings, starts
     limit = partial(certificate.limit, tolerance=settings.tolerance)
 
     def again(carry: tuple) -> tuple:
-        number, kept, lower = carry
-        kept = kept._replace(theta=jnp.where(lower[:, None], kept.place, kept.theta))
-        kept = _round(slopes(loss), kept, jnp.argsort(~lower, stable=True), lower.sum(), settings, lanes)
-        return number + 1, kept, kept.lowest < kept.value - limit(kept.value)
+        number, kept, once_more = carry
+        kept = _round(slopes(loss), kept, jnp.argsort(~once_more, stable=True), once_more.sum(), settings, lanes)
+        lower = kept.lowest < kept.value - limit(kept.value)
+        bending = jax.vmap(certificate.bending)(kept.eigenvalues)
+        saddle = jnp.isfinite(kept.value) & (bending > jnp.maximum(limit(kept.value), _uphill(kept, kept.gradient)))
+        once_more = (lower | saddle) & (number < settings.escapes)
+        pushed = jnp.where(lower[:, None], kept.place, kept.theta + KICK * kept.vectors[..., 0])
+        return number + 1, kept._replace(theta=jnp.where(once_more[:, None], pushed, kept.theta)), once_more
 
     carry = (jnp.zeros((), jnp.int32), _unknown(flat), jnp.ones(count, bool))
-    _, kept, _ = jax.lax.while_loop(lambda c: jnp.any(c[2]) & (c[0] <= settings.escapes), again, carry)
+    _, kept, _ = jax.lax.while_loop(lambda c: jnp.any(c[2]), again, carry)
     return _certified(None if finer is None else slopes(finer), jax.vmap(unravel), kept, settings, lanes)
 
 
@@ -134,7 +155,7 @@ def _unknown(flat: Float[Array, "r d"]) -> _Kept:
 
 def _round(slopes: Callable, kept: _Kept, order: Array, waiting: Array, settings: Settings, lanes: int) -> _Kept:
     """Quasi-Newton steps, Newton steps and a look around, for the first `waiting` starts of `order`."""
-    run = partial(work_off, order=order, waiting=waiting, lanes=lanes)
+    run = partial(work_off, order=order, waiting=waiting)
     limit = partial(certificate.limit, tolerance=settings.tolerance)
     descent = Machine(
         begin=lambda i: quasi_newton.begin(kept.theta[i]),
@@ -142,7 +163,7 @@ def _round(slopes: Callable, kept: _Kept, order: Array, waiting: Array, settings
         unfinished=partial(quasi_newton.unfinished, steps=settings.steps, tolerance=settings.gradient_tolerance),
         keep=lambda s: (s.theta, s.step),
     )
-    theta, steps = run(descent, (kept.theta, jnp.zeros_like(kept.steps)))
+    theta, steps = run(descent, (kept.theta, jnp.zeros_like(kept.steps)), lanes=lanes)
     polish = Machine(
         begin=lambda i: newton.begin(theta[i]),
         advance=lambda s, i: newton.advance(slopes(i), s),
@@ -151,28 +172,30 @@ def _round(slopes: Callable, kept: _Kept, order: Array, waiting: Array, settings
         ),
         keep=lambda s: (s.theta, s.value, s.gradient, s.eigenvalues, s.vectors),
     )
-    point = run(polish, (theta, *kept[1:5]))
+    point = run(polish, (theta, *kept[1:5]), lanes=-(-lanes // HESSIANS))
     look = Machine(
         begin=lambda i: probe.begin(*(x[i] for x in point)),
         advance=lambda s, i: probe.advance(slopes(i), s, limit=limit),
         unfinished=partial(probe.unfinished, limit=limit),
         keep=lambda s: (*s[:5], s.place, s.lowest, s.kink),
     )
-    seen = run(look, (*point, *kept[5:8]))
+    seen = run(look, (*point, *kept[5:8]), lanes=lanes)
     return _Kept(*seen, steps=kept.steps + steps)
+
+
+def _uphill(kept: _Kept, gradient: Float[Array, "r d"]) -> Float[Array, " r"]:
+    return jax.vmap(lambda g, v, e: certificate.uphill(v.T @ g, e))(gradient, kept.vectors, kept.eigenvalues)
 
 
 def _certified(finer: Callable | None, unravel: Callable, kept: _Kept, settings: Settings, lanes: int) -> Solution:
     finite = jnp.isfinite(kept.value)
-    rise = jax.vmap(lambda g, v, e: certificate.uphill(v.T @ g, e))
-    uphill, error = rise(kept.gradient, kept.vectors, kept.eigenvalues), jnp.zeros_like(kept.value)
+    uphill, error = _uphill(kept, kept.gradient), jnp.zeros_like(kept.value)
     if finer is not None:
         count = len(kept.value)
         parts = jnp.arange(-(-count // lanes) * lanes).reshape(-1, lanes) % count
         evaluated = jax.lax.map(jax.vmap(lambda i: finer(i)(kept.theta[i])), parts)
         value, gradient = (x.reshape(-1, *x.shape[2:])[:count] for x in evaluated)
-        more = rise(gradient, kept.vectors, kept.eigenvalues) - uphill
-        error = jnp.abs(value - kept.value) + jnp.maximum(more, 0)
+        error = jnp.abs(value - kept.value) + jnp.maximum(_uphill(kept, gradient) - uphill, 0)
     gap, reason = jax.vmap(partial(certificate.judge, tolerance=settings.tolerance))(
         kept.value,
         uphill=uphill,

@@ -1,7 +1,7 @@
 """The toy model solved in one call: from a distribution and importances to certified minima, everything in plain units.
 
-Inside, the loss is divided by what it is with no model at all, `sum_i I_i E x_i^2`, and bias i is in units of `sqrt(p_i)`: a
-positive bias costs about `b^2` wherever a feature is off, so the Hessian in b itself grows as 1/p.
+Inside, the loss is divided by what it is with no model at all, `sum_i I_i E x_i^2`, and bias i is in units of
+`sqrt(p_i I_max / I_i)`: a positive bias costs about `I_i b^2` wherever a feature is off, so the Hessian in b itself grows as I_i/p.
 """
 
 from functools import partial
@@ -26,9 +26,13 @@ FINER = 2
 """The loss with so many times the nodes goes into the certificate."""
 
 
+LEAST = 0.01
+"""Importances below this share of the largest leave the unit of their bias alone: it stays of order 1."""
+
+
 @struct.dataclass
 class Units:
-    """Natural units of a toy problem: `bias`, shape `(n,)`, `sqrt(p_i)`; `loss`, `sum_i I_i E x_i^2`."""
+    """Natural units of a toy problem: `bias`, shape `(n,)`; `loss`, a scalar."""
 
     bias: Array
     loss: Array
@@ -45,6 +49,8 @@ class Units:
 def natural_units(distribution: features.Distribution, importance: Importance = 1.0, *, n: int) -> Units:
     """Units in which the loss of a toy model is of order 1, and so are the curvatures that densities and importances set.
 
+    Bias i: `sqrt(p_i I_max / max(I_i, I_max / 100))`. Loss: `sum_i I_i E x_i^2`, what it is with W = 0 and b = 0.
+
     For a loss of one's own: minimise `loss(units.plain(q)) / units.loss` over q, from `units.natural(start)`.
 
     Args:
@@ -57,7 +63,8 @@ def natural_units(distribution: features.Distribution, importance: Importance = 
     """
     p, square = features.density(distribution, n=n), features.magnitude(distribution).moments[1]
     weights = _weights(importance, n)
-    return Units(bias=jnp.sqrt(p), loss=jnp.sum(weights * p) * square)
+    share = jnp.maximum(weights / weights.max(), LEAST)
+    return Units(bias=jnp.sqrt(p / share), loss=jnp.sum(weights * p) * square)
 
 
 def _weights(importance: Importance, n: int) -> Float[Array, " n"]:
@@ -99,7 +106,7 @@ class _Settings(NamedTuple):
     nodes: int
     steps: int
     tolerance: float
-    lanes: int
+    lanes: int | None
 
 
 def toy_minima(
@@ -114,7 +121,7 @@ def toy_minima(
     tolerance: float = 1e-8,
     nodes: int | None = None,
     steps: int = 800,
-    lanes: int = 100,
+    lanes: int | None = None,
 ) -> Minima:
     """Minimise the exact population loss of the ReLU model from random starts, and certify what is found.
 
