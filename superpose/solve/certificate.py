@@ -57,7 +57,7 @@ def judge(
         bending: what negative curvature could bring.
         fall: how much lower the lowest place lies that was seen nearby, >= 0.
         error: of the value, and of `uphill`, >= 0.
-        kink: whether the gradient jumps nearby.
+        kink: whether the gradient or the loss jumps nearby.
         tolerance: the largest gap of a certified point, as a share of the loss.
 
     Returns:

@@ -26,7 +26,7 @@ PROBES = (0, None, 1, None, 2, 3, 4, 5)
 TEST = len(SHARES)
 """The turn that tests for a kink, where the point is not stationary; then come the probes, where it is."""
 SHARP = 1e-4
-"""Distance within which the slope turns round at a kink."""
+"""Distance within which the slope turns round at a kink, or the loss steps up."""
 
 
 class State(NamedTuple):
@@ -84,7 +84,7 @@ def advance(value_and_grad: Callable, s: State, *, limit: Callable[[Array], Arra
     taken = polishing & acceptable(s.value, s.gradient, value, gradient, move @ s.gradient)
     lower = taken | ((s.turn > TEST) & (value < s.lowest))
     bend = SHARP * jnp.sum(s.eigenvalues * (s.vectors.T @ ahead) ** 2)
-    jump = (ahead @ gradient > 0) & (bend < -ahead @ s.gradient / 2)
+    jump = ((ahead @ gradient > 0) | (value >= s.value)) & (bend < -ahead @ s.gradient / 2)
     s = s._replace(
         theta=jnp.where(taken, point, s.theta),
         value=jnp.where(taken, value, s.value),

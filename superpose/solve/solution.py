@@ -14,7 +14,7 @@ REASONS = ("certified", "unfinished", "inexact", "saddle", "degenerate", "kink",
 - inexact: a local minimum of a loss whose own error is above the stated share.
 - saddle: the Hessian has a negative eigenvalue that could lower the loss by more than the stated share.
 - degenerate: a step along a direction of little curvature lowers the loss by more than the stated share.
-- kink: the gradient is not small, and turns round nearby: a minimum where the slope jumps.
+- kink: the gradient is not small, but nearby it turns round or the loss steps up: a minimum where the slope or the loss jumps.
 - not finite: the loss or its gradient is NaN or infinite.
 """
 
