@@ -17,7 +17,6 @@ from superpose.solve import certificate, newton, probe, programs, quasi_newton
 from superpose.solve.lanes import Machine, work_off
 from superpose.solve.solution import CERTIFIED, Solution
 
-
 MOST, WIDTH = 100, 2000
 """Starts side by side unless the user says so, and the numbers in them all: more would fall out of a CPU's cache."""
 HESSIANS = 8
