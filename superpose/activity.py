@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from superpose import features, few_active, toy_model
 from superpose.sets import sets_of
+from superpose.shares import idle_shares
 
 
 class Parts(NamedTuple):
@@ -60,8 +61,10 @@ def loss_by_active(
     if draws < 2:
         raise ValueError(f"draws = {draws}: needs at least 2, for a standard error")
     sets = sets_of(distribution, n=n, dtype=params.b.dtype)
-    none = jnp.sum(importance * jnp.prod(sets.idle) * jnp.maximum(params.b, 0) ** 2)
-    low = few_active.low_order(sets, distribution.magnitude, params.W.T @ params.W, params.b)
+    gram = params.W.T @ params.W
+    few = idle_shares(sets, gram)
+    none = jnp.sum(importance * few.whole * jnp.maximum(params.b, 0) ** 2)
+    low = few_active.low_order(sets, distribution.magnitude, few, gram, params.b)
     exact = jnp.stack([none, jnp.sum(importance * low) - none])
     counts = _counts(sets.density, most=most)
     mean, sem = _sampled(key, params, distribution, importance, counts, most=most, draws=draws)

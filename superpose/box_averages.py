@@ -1,4 +1,4 @@
-"""The loss with a few given features active, for laws of constant density: exact averages over the box of their magnitudes.
+"""The loss of up to three features, for laws of constant density: exact averages over the box of the active ones' magnitudes.
 
 With active features j, k, .. an output's error is a quadratic in their magnitudes on either side of a plane through the box.
 Feature after feature it is integrated by Gauss's rule on each piece where it is a polynomial: nothing is divided by an overlap,
@@ -6,7 +6,6 @@ so overlaps may be 0. Arrays have the outputs first, then what is summed, then a
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import combinations
 from itertools import product as cartesian
 from math import comb
@@ -14,14 +13,12 @@ from math import comb
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from superpose.few_active import sets_along
 from superpose.magnitudes import Magnitude
-from superpose.models_last import models_last
 from superpose.sets import Sets
 
-Rows = Float[Array, " n"]
-Square = Float[Array, "n n"]
 Chance = Callable[[np.ndarray], Array]
 """From a mask of active features, `(n, choices, n)`, to the weight of each choice, `(n, choices, ...)`."""
 
@@ -29,41 +26,26 @@ MOST_FLAT = 3
 """Features up to which all patterns are averaged; the pieces double with each."""
 
 
-def values(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> Rows:
-    """`E (x_i - r(y_i))^2`: over all inputs for few enough features, else over `sets.pairs`; shape `(n,)`."""
-    return models_last(partial(_losses, complete(sets, law), law), b)((gram, b), (sets.density, sets.pairs))
-
-
-def value_and_slopes(sets: Sets, law: Magnitude, gram: Square, b: Rows) -> tuple[Rows, Square, Rows]:
-    """`values`, `(n,)`; their slopes in g_ij, `(i, j)`; and in b_i, `(n,)`."""
-    whole = complete(sets, law)
-
-    def core(varied: tuple, fixed: tuple) -> tuple[Array, Array, Array]:
-        value, pullback = jax.vjp(lambda *x: _losses(whole, law, x, fixed), *varied)
-        return value, *pullback(jnp.ones_like(value))  # an output depends on its own row and bias alone
-
-    return models_last(core, (b, gram, b))((gram, b), (sets.density, sets.pairs))
-
-
 def complete(sets: Sets, law: Magnitude) -> bool:
-    """Whether `values` are over all inputs: up to `MOST_FLAT` independent features."""
-    return sets.kind == "independent" and len(sets.idle) <= MOST_FLAT and law.flat
+    """Whether this is the way: up to `MOST_FLAT` independent features."""
+    return sets.kind == "independent" and len(sets.chance) <= MOST_FLAT and law.flat
 
 
-def _losses(whole: bool, law: Magnitude, varied: tuple, fixed: tuple) -> Array:
-    """`values`, over all inputs if `whole`; arrays with any trailing axes."""
-    (gram, b), (density, pairs) = varied, fixed
-    if whole:
+def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
+    """`E (x_i - r(y_i))^2`, shape `(n, ...)`, of overlaps `g[j, i]`; there are no nodes."""
+    gram = jnp.swapaxes(g, 0, 1)
 
-        def chance(on: np.ndarray) -> Array:
-            return jnp.where(_along(on, b), density[None, None], 1 - density[None, None]).prod(2)
+    def chance(on: np.ndarray) -> Array:
+        p = sets_along(sets.density, b)[None, None]
+        return jnp.where(_along(on, b), p, 1 - p).prod(2)
 
-        return sum((_share(law, gram, b, chance, k, own) for k in range(len(b)) for own in (False, True)), jnp.zeros_like(b))
+    return sum((_share(law, gram, b, chance, k, own) for k in range(len(b)) for own in (False, True)), jnp.zeros_like(b))
 
-    def weight(on: np.ndarray) -> Array:
-        return pairs.scale[None, None] * jnp.where(_along(on, b), (density * pairs.spread)[None, None], 1).prod(2)
 
-    return _share(law, gram, b, weight, 2, False) + _share(law, gram, b, weight, 1, True)
+def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+    """`losses`; their slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
+    value, pull = jax.vjp(lambda g, b: losses(sets, law, g, b, nodes=nodes), g, b)
+    return value, *pull(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
 
 def _along(on: np.ndarray, b: Array) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The series of `superpose.cosine_series` for many features of one density, with the product over features compressed.
+"""The series of `superpose.fourier_series` for many features of one density, with the product over features compressed.
 
-On the nodes `w_k = k theta_i` of output i, the logarithm of a factor of the characteristic function is an analytic function of
-`w_k g_ij`, so a Chebyshev series in `x_ij = theta_i g_ij / tau`, tau the largest, holds it for all j at once:
+On the nodes `w_k = k theta_i` of output i, a factor `1 + q` of the product and its logarithm are analytic functions of
+`w_k g_ij`, so a Chebyshev series in `x_ij = theta_i g_ij / tau`, tau the largest, holds them for all j at once:
 
     sum_j f(w_k g_ij) = sum_r C_kr M_ri,   M_ri = sum_j T_r(x_ij),
 
@@ -10,12 +10,13 @@ multiplications for the moments M, as many for the gradient, a polynomial in x_i
 output's own feature and its largest overlaps stay factors of their own: the range of x shrinks to what is left. All is of one
 model, in arrays (input j, output i).
 
-f is psi, for the terms with one active feature, and `D = log(1 + q psi) - q psi`, q = p / (1 - p), where few features are active
-(`n q < 16`), elsewhere `log(1 - p + p psi)`: so terms with several active features keep their digits where p is small, p may be 1,
-and nothing overflows that is to be multiplied with a chance of nobody active that has underflowed.
+f is q, for the terms with one active feature, and `log(1 + q) - q`: so terms with several active features keep their digits where
+p is small. The series converges fast while R is above `K tau`, but for features that are active more often than not, whose log
+has singularities nearby. So what its last terms add is held against what the nodes leave out, and where it is more, as for weights
+with many large overlaps to each output, the direct product takes over.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,36 +24,48 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.cosine_series import (
-    Interval,
-    Rows,
-    Square,
+from superpose import fourier_series
+from superpose.fourier_series import (
+    Period,
+    Slopes,
     Terms,
-    chances,
-    lifted,
+    added,
+    by_share,
+    closed_part,
+    factors_of,
+    highest,
     node_numbers,
+    period,
+    q_of,
     quotient,
     series_terms,
+    turns,
+    with_slope_in_length,
 )
 from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.sets import Sets, combine, product
+from superpose.shares import Shares, most, shares, slopes_of_shares
 
 FEWEST = 32
 """Features from which it is the faster way."""
 LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
-TERMS = 32
-"""Chebyshev terms at most. The fewer nodes, the lower their frequencies: two terms for three nodes err less than the nodes do."""
 STRIDE = 8
 """Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of R."""
-FEW = 16
-"""Up to so many active features, `n p / (1 - p)`, terms with none and one are taken out before the exponential."""
+SPREAD = 32.0
+"""Of the shares: wide enough that R terms hold them where they hold psi."""
+
+
+LAST = 4
+"""Terms at the end of a Chebyshev series that tell its error."""
+ALLOWED = 0.3
+"""The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
 
 
 def terms_for(nodes: int) -> int:
-    """Chebyshev terms R for so many nodes: 16 up to 24, 24 up to 36."""
-    return min(TERMS, max(16, 8 * -(-nodes // 12)))
+    """Chebyshev terms R for so many nodes."""
+    return 8 * -(-(14 + nodes) // 8)
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
@@ -60,31 +73,25 @@ def applies(sets: Sets, law: Magnitude) -> bool:
     return sets.kind == "independent" and sets.equal and law.name == "uniform" and len(sets.number) >= FEWEST
 
 
-class Bulk(NamedTuple):
-    """What the compressed features add to each node, and how it changes with their overlaps."""
+class Large(NamedTuple):
+    """Each output's own feature and its `LARGE` largest overlaps: which, `(1 + LARGE, i)`; |g| of the others, -1 for these."""
 
-    x: Array  # scaled overlaps (j, i), 0 for those that are factors of their own
-    moments: Array  # (R, i)
-    psi: tuple[Array, Array]  # Chebyshev coefficients of the real and imaginary part of psi, (K, R/2)
-    log: tuple[Array, Array]  # and of D or log(1 - p + p psi)
-    split: tuple[Array, Array, Array]  # (idle, one, rest) of their product
+    index: Array
+    size: Array
 
 
-def _large(gram: Square) -> tuple[Array, Square]:
-    """The own feature and the `LARGE` largest overlaps of each output, `(1 + LARGE, i)`; |g| of the others, -1 for these."""
-    size = jax.lax.stop_gradient(jnp.abs(gram))
-    row = jnp.arange(len(gram), dtype=jnp.int32)[:, None]
+def _large(g: Array) -> Large:
+    size = jax.lax.stop_gradient(jnp.abs(g))
+    row = jnp.arange(len(g), dtype=jnp.int32)[:, None]
     chosen = [row[:, 0]]
     for k in range(1 + LARGE):
         size = jnp.where(row == chosen[-1][None], -1, size)
         if k < LARGE:
-            chosen.append(
-                jnp.where(size == size.max(0)[None], row, len(gram)).min(0)
-            )  # argmax, which XLA does not vectorise
-    return jnp.stack(chosen), size
+            chosen.append(jnp.where(size == size.max(0)[None], row, len(g)).min(0))  # argmax, which XLA does not vectorise
+    return Large(jnp.stack(chosen), size)
 
 
-def _chebyshev_moments(x: Square, skipped: int, terms: int) -> Array:
+def _chebyshev_moments(x: Array, skipped: int, terms: int) -> Array:
     """`sum_j T_r(x_ij)`, r < terms, without the `skipped` features of each output, whose x is 0.
 
     From `2 T_a T_b = T_{a+b} + T_{b-a}` and the sums of products of T_0 .. T_7 with T_0, T_8, T_16, ..: in one pass over x, which
@@ -138,23 +145,6 @@ def _sums(coefficients: tuple[Array, Array], moments: Array) -> Array:
     return jax.lax.complex(coefficients[0] @ moments[0::2], coefficients[1] @ moments[1::2])
 
 
-def _idle(p: Array, count: int) -> Array:
-    """`(1 - p)^count`, without the rounding of 1 - p."""
-    return jnp.exp(count * jnp.log1p(-p))
-
-
-def _odds(p: Array, count: int) -> tuple[Array, Array]:
-    """Whether few of `count` features are active; and `q = p / (1 - p)` there, 0 elsewhere."""
-    few = p * count < FEW * (1 - p)
-    return few, jnp.where(few, p / jnp.where(few, 1 - p, 1), 0)
-
-
-def _chosen(few: Array, if_few: Callable, if_many: Callable, *arguments: Any) -> Array:
-    """One of two complex results; a CPU works out that one alone, real and imaginary parts apart, as that vectorises."""
-    parts = [lambda *x, f=f: ((z := f(*x)).real, z.imag) for f in (if_few, if_many)]
-    return jax.lax.complex(*jax.lax.cond(few, *parts, *arguments))
-
-
 def _log1p(z: Array) -> Array:
     """`log(1 + z)` for complex z, by the real `log1p` near 1: what is rounded there comes with every feature."""
     square, size = 2 * z.real + z.real**2 + z.imag**2, jnp.hypot(1 + z.real, z.imag)
@@ -171,76 +161,83 @@ def _log1p_less(z: Array) -> Array:
     return jnp.where(jnp.abs(z) < 0.1, series * near * near, _log1p(z) - z)
 
 
-def _bulk(p: Array, theta: Rows, gram: Square, size: Square, k: Array) -> tuple[Bulk, Array]:
-    """The compressed part, and the scale `theta_i / tau` of x."""
-    count = len(gram) - 1 - LARGE
-    tau = jax.lax.stop_gradient(jnp.maximum((theta * size.max(0)).max(), jnp.finfo(gram.dtype).tiny ** 0.25))
-    scale = theta / tau
-    x = jnp.where(size < 0, 0, scale[None] * gram)
-    terms = terms_for(len(k))
-    moments = _chebyshev_moments(x, 1 + LARGE, terms)
-    rung = ladder(UNIFORM, tau * jnp.asarray(_points(terms)[0], gram.dtype), 0)
-    psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
-    few, q = _odds(p, len(gram))
-    log_of_factor = _chosen(few, lambda psi: _log1p_less(scaled(q, psi)), lambda psi: _log1p(scaled(p, psi - 1)), psi)
-    of_psi, of_log = _coefficients(psi), _coefficients(log_of_factor)
-    single, log = _sums(of_psi, moments), _sums(of_log, moments)
-    idle, other = _idle(p, count), p * _idle(p, count - 1)
-    one = scaled(other, single)
-
-    def rest_of_few(single: Array, log: Array) -> Array:
-        added = scaled(q, single)
-        return scaled(idle, _expm1(added + log) - added)
-
-    def rest_of_many(single: Array, log: Array) -> Array:  # noqa: ARG001
-        whole = jnp.exp(jax.lax.complex(jnp.minimum(log.real, 0), log.imag)) - one
-        return jax.lax.complex(whole.real - idle, whole.imag)
-
-    return Bulk(x, moments, of_psi, of_log, (idle, one, _chosen(few, rest_of_few, rest_of_many, single, log))), scale
-
-
 def _expm1(z: Array) -> Array:
     """`e^z - 1` for complex z; digits are kept where z is small."""
     grown, sine, cosine = jnp.expm1(z.real), jnp.sin(z.imag / 2), jnp.cos(z.imag / 2)
     return jax.lax.complex(grown - 2 * (1 + grown) * sine**2, 2 * (1 + grown) * sine * cosine)
 
 
+class Bulk(NamedTuple):
+    """What the compressed features add to each node, and how it changes with their overlaps."""
+
+    x: Array  # scaled overlaps (j, i), 0 for those that are factors of their own
+    scale: Array  # theta_i / tau
+    moments: Array  # (R, i)
+    of_q: tuple[Array, Array]  # Chebyshev coefficients of the real and imaginary part of q, (K, R/2)
+    of_log: tuple[Array, Array]  # and of log(1 + q) - q
+    product: tuple[Array, Array]  # sum q, and the rest of prod (1 + q)
+
+
+def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
+    tau = (jax.lax.stop_gradient(theta) * jnp.maximum(large.size.max(0), 0)).max()
+    tau = jnp.maximum(tau, 1e-3)  # powers of theta / tau must not overflow where all these overlaps are almost 0
+    scale = theta / tau
+    x = jnp.where(large.size < 0, 0, scale[None] * g)
+    terms = terms_for(len(k))
+    moments = _chebyshev_moments(x, 1 + LARGE, terms)
+    points = jnp.asarray(_points(terms)[0], g.dtype)
+    rung = ladder(UNIFORM, tau * points, 0)
+    psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
+    left = jnp.minimum(p, most(len(g))) * -jnp.expm1(-((len(k) * tau * points) ** 2) / SPREAD)
+    c = (1 - left)[None]
+    q = jax.lax.complex((p * (psi.real - 1) + left[None]) / c, p * psi.imag / c)
+    of_q, of_log = _coefficients(q), _coefficients(_log1p_less(q))
+    one, log = _sums(of_q, moments), _sums(of_log, moments)
+    grown = one + log
+    largest = -jnp.log(jnp.finfo(g.dtype).tiny) / 2  # the product of c is above its square root
+    rest = _expm1(jax.lax.complex(jnp.minimum(grown.real, largest), grown.imag)) - one
+    return Bulk(x, scale, moments, of_q, of_log, (one, rest))
+
+
 class Passed(NamedTuple):
     """The nodes' terms, and all that the slopes are made from."""
 
     terms: Terms
+    taken: Shares
     bulk: Bulk
-    scale: Array
     large: Array
-    explicit: tuple[Array, Array]  # psi and psi' of the large overlaps, (K, 1 + LARGE, i)
+    explicit: tuple[Array, Array, Array]  # psi, psi' and q of the large overlaps, (K, 1 + LARGE, i)
     polynomial: Array  # d loss_i / d M_ri, (R, i)
+    holds: Array  # whether the Chebyshev series does
 
 
-def _pass(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, k: Array) -> Passed:
-    theta, p = jnp.pi / (span.c - span.a), sets.density[0]
-    large, size = _large(gram)
-    overlaps = jnp.take_along_axis(gram, large, axis=0)
-    bulk, scale = _bulk(p, theta, gram, size, k)
+def _pass(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, large: Large, k: Array) -> Passed:
+    theta = 2 * np.pi / span.length
+    overlaps = jnp.take_along_axis(g, large.index, axis=0)
+    bulk = _bulk(sets.density[0], theta, g, large, k)
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
-    idle = jnp.broadcast_to(1 - p, (1 + LARGE, 1, 1))
-    active = scaled(p, jnp.moveaxis(psi, 1, 0))
-    explicit = (_idle(p, 1 + LARGE), *product(idle, active))
-    _, one, rest = combine(explicit, bulk.split)
-    one, rest = kept((one, rest))
-    own = [values[:, :1] for values in (psi, dpsi, ddpsi)]
-    one_model = jax.tree.map(lambda x: x[..., None], (chances(sets), b, span, (one, rest), own))
-    chance, offset, interval, products, of_own = one_model
-    terms = series_terms(lifted(sets, *chance), offset, interval, k, products, of_own)
-    terms = kept(jax.tree.map(lambda x: x[..., 0], terms))
-    w = k[:, None] * theta[None]
-    of_square, of_cross = scaled(1 / w, terms.square_factor), scaled(1 / w, terms.cross_factor)
-    few, q = _odds(p, len(gram))
-    all_ = of_square * jax.lax.complex(terms.more.real + _idle(p, len(gram)), terms.more.imag) + of_cross
-    rare = scaled(q, of_square * terms.more + of_cross)
-    single = jnp.where(few, rare, scaled(-p * sets.others_idle[0], of_square))
-    polynomial = _transposed(bulk.psi, single) + _transposed(bulk.log, all_)
-    return Passed(terms, bulk, scale, large, (psi, dpsi), polynomial)
+    factors = jax.tree.map(lambda x: jnp.take_along_axis(x, large.index, axis=0)[None], factors_of(sets, taken))
+    q = q_of(sets, factors, psi)
+    products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))
+    terms = kept(series_terms(sets, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))
+    of_one = terms.square * terms.every + terms.cross
+    polynomial = _transposed(bulk.of_q, of_one) + _transposed(bulk.of_log, of_one + terms.square)
+    holds = _holds(sets.density[0] * law.moments[1], bulk, of_one, of_one + terms.square)
+    return Passed(terms, taken, bulk, large.index, (psi, dpsi, q), polynomial, holds)
+
+
+def _holds(square: Array, bulk: Bulk, of_one: Array, of_log: Array) -> Array:
+    """Whether the last Chebyshev terms of the sums of q and of log(1 + q) - q, times what these enter with, are small enough."""
+
+    def last(coefficients: tuple[Array, Array]) -> Array:
+        half, moments = LAST // 2, jnp.abs(bulk.moments[-LAST:])
+        even, odd = (jnp.abs(x[:, -half:]) for x in coefficients)
+        return even @ moments[0::2] + odd @ moments[1::2]
+
+    error = (jnp.abs(of_one) * last(bulk.of_q) + jnp.abs(of_log) * last(bulk.of_log)).sum()
+    share = max(ALLOWED * len(of_one) ** -3.0, 100 * float(jnp.finfo(error.dtype).eps))
+    return error <= share * square * of_one.shape[1]
 
 
 def _transposed(coefficients: tuple[Array, Array], factor: Array) -> Array:
@@ -249,7 +246,7 @@ def _transposed(coefficients: tuple[Array, Array], factor: Array) -> Array:
     return jnp.stack([even, odd], 1).reshape(-1, even.shape[1])
 
 
-def _polynomial_slope(coefficients: Array, x: Square) -> Square:
+def _polynomial_slope(coefficients: Array, x: Array) -> Array:
     """`sum_r A_ri T_r'(x_ij)`: the series of the derivative, by Clenshaw's recurrence."""
     r = np.arange(len(coefficients))
     derivative = np.where((r[None, :] > r[:, None]) & ((r[None, :] - r[:, None]) % 2 == 1), 2.0 * r[None, :], 0)
@@ -261,30 +258,52 @@ def _polynomial_slope(coefficients: Array, x: Square) -> Square:
     return x * now - after + slope[0][None]
 
 
-def node_values(sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int) -> tuple[Array, Array]:
-    """What each node adds to each output, `(nodes, n)`; and `sum_r |A_ri M_ri|` over the last quarter of terms, `(n,)`."""
-    done = _pass(sets, law, gram.T, b, span, node_numbers(nodes, gram))
-    last = slice(3 * len(done.polynomial) // 4, None)
-    return done.terms.value, jnp.abs(done.polynomial[last] * done.bulk.moments[last]).sum(0)
+def _chosen(holds: Array, found: Any, direct: Any, g: Array, b: Array) -> Any:
+    """What the compressed series has found, where it holds; else the direct one."""
+    return jax.lax.cond(holds, lambda found, g, b: found, lambda found, g, b: direct(g, b), found, g, b)  # noqa: ARG005
 
 
-def value_and_slopes(
-    sets: Sets, law: Magnitude, gram: Square, b: Rows, span: Interval, *, nodes: int
-) -> tuple[Rows, Square, Rows]:
-    """As `cosine_series.value_and_slopes`."""
-    done = _pass(sets, law, gram.T, b, span, node_numbers(nodes, gram))
-    slopes = done.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
-    return done.terms.value.sum(0), _with_large(sets, done, slopes).T, done.terms.bias.sum(0)
+def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
+    """As `fourier_series.losses`, of one model."""
+    span = period(sets, law, g, b, nodes=nodes)
+    how = {"nodes": nodes, "spread": SPREAD}
+    taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
+    done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
+    direct = partial(fourier_series.series, sets, law, span, **how)
+    return closed_part(sets, law, span, g, b, **how) + _chosen(done.holds, done.terms.value.sum(0), direct, g, b)
 
 
-def _with_large(sets: Sets, done: Passed, slopes: Square) -> Square:
-    """Put in the slopes of the large overlaps, which are those of the direct product."""
-    terms, (psi, dpsi), p = done.terms, done.explicit, sets.density[0]
-    active, others = scaled(p, psi), sets.others_idle[0]
-    total = jax.lax.complex(1 - p + active.real, active.imag)
-    elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, slopes.dtype)[None, :, None]
-    factor = terms.square_factor[:, None] * (terms.more[:, None] - scaled(others, active))
-    factor = quotient(factor + scaled(elsewhere, terms.cross_factor[:, None]), total)
-    exact = (factor * scaled(p, dpsi)).real.sum(0)
-    exact = exact.at[0].add(terms.own_slopes[0].sum(0))
-    return slopes.at[done.large, np.indices(exact.shape)[1]].set(exact)
+def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+    """As `fourier_series.losses_and_slopes`, of one model."""
+
+    def series(span: Period) -> Slopes:
+        taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
+        done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
+        found = with_slope_in_length(span, g, b, done.terms, _slopes(sets, done, span, nodes, g))
+        direct = partial(fourier_series.series_and_slopes, sets, law, span, nodes=nodes, spread=SPREAD)
+        return _chosen(done.holds, found, direct, g, b)
+
+    return added(sets, law, g, b, series, nodes=nodes, spread=SPREAD)
+
+
+def _slopes(sets: Sets, done: Passed, span: Period, nodes: int, g: Array) -> Array:
+    """The series' slopes in g_ij, `(j, i)`."""
+    slopes = done.bulk.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
+    held, share = _of_large(sets, done, span)
+    at = done.large, np.arange(len(g))
+    by_c = done.terms.value.sum(0)[None] / done.taken.c  # q changes with c in the polynomial, the product of c here
+    return slopes.at[at].set(held) + slopes_of_shares(sets, highest(span, nodes), g, by_c.at[at].set(share), SPREAD)
+
+
+def _of_large(sets: Sets, done: Passed, span: Period) -> tuple[Array, Array]:
+    """Slopes in the large overlaps, shares held, and slopes in their shares; shapes (1 + LARGE, i)."""
+    terms, (_, dpsi, q) = done.terms, done.explicit
+    gain = jnp.take_along_axis(factors_of(sets, done.taken).gain, done.large, axis=0)
+    elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, gain.dtype)[None, :, None]
+    pulled = terms.square[:, None] * (terms.every[:, None] - q) + scaled(elsewhere, terms.cross[:, None])
+    pulled = quotient(pulled, jax.lax.complex(q.real + 1, q.imag))
+    w = node_numbers(len(q), gain)[:, None] * (2 * np.pi / span.length)[None]
+    held = gain * ((pulled * dpsi).real * w[:, None]).sum(0)
+    weighed = (terms.square[:, None] * q).real.sum(0)
+    c = jnp.take_along_axis(done.taken.c, done.large, axis=0)
+    return held.at[0].add(terms.own_slopes[0].sum(0)), by_share(terms, weighed, elsewhere[0], c)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from superpose import box_averages, compressed_series, cosine_series, features, few_active
-from superpose.models_last import NO_DERIVATIVE, one_at_a_time
+from superpose import binary_states, box_averages, compressed_series, features, fourier_series, series_error
+from superpose.magnitudes import Magnitude
+from superpose.models_last import NO_DERIVATIVE, models_last, one_at_a_time
 from superpose.sets import Sets, sets_of
 from superpose.toy_model import Params
 
@@ -25,11 +26,10 @@ Importance = Float[Array, " n"] | Float[Array, ""] | float
 
 FEWEST = 8
 """Nodes below which a series says nothing."""
-FINE = 128
-"""Nodes from which pairs of active features are taken in closed form too, where they can be: that costs as much as some 30 nodes,
-and then the least smooth terms, of two features almost orthogonal to an output, decide about the error."""
-
-
+MOST_NODES = 1024
+"""Nodes that `nodes_for` tries at most."""
+SAFETY = 1.25
+"""What is seen of an error counts so many times: a longer period cuts off a little as well."""
 MANY = 32
 """Features from which a CPU works on one model at a time, whose arrays of n^2 numbers then stay in its cache."""
 
@@ -68,22 +68,23 @@ def _of_a_model(f: Callable[[Params, features.Distribution, int], Any]) -> Calla
 def relu_output(
     params: Params, distribution: features.Distribution, importance: Importance = 1.0, *, nodes: int = 64
 ) -> Float[Array, ""]:
-    """Population loss of the ReLU model, exact up to the truncation of a cosine series.
+    """Population loss of the ReLU model, exact up to the truncation of a Fourier series.
 
-    `sum_i I_i [p_i E u^2 - 2 E x_i r(y_i) + E r(y_i)^2]`, `y = W^T W x + b`. Terms with at most one active set are taken in
-    closed form (and from 128 nodes on those with two active features, of up to 8 with a constant density of their magnitudes), the
-    rest by `superpose.cosine_series`. Up to three uniform features, or binary ones of at most 1,024 states,
-    need no series and have no error. `error_bound` says how large the error is for given parameters.
+    `sum_i I_i [p_i E u^2 - 2 E x_i r(y_i) + E r(y_i)^2]`, `y = W^T W x + b`. Terms with at most one active feature among those
+    that matter to an output are taken in closed form, the rest by `superpose.fourier_series`. Up to three uniform features, or
+    binary ones of at most 1,024 states, need no series and have no error. `error_estimate` says how large the error is for given
+    parameters, `nodes_for` how many nodes a wanted accuracy takes.
 
     Differentiable in `params` and `importance`, twice: the gradient comes in the same pass (reverse mode first, then forward
-    for Hessians); not in the distribution.
+    for Hessians); not in the distribution. The gradient is that of the number returned, which has steps of the size of its error
+    where the period of a series changes.
 
     Args:
         params: `W` (m, n), `b` (n,).
         distribution: of the n features.
         importance: weight of each feature, scalar or `(n,)`, >= 0.
         nodes: terms of the series, at least 8. The work is proportional to n^2 nodes; from 32 uniform features of one density on,
-            to n^2 R + n nodes, R = 32 or less (`superpose.compressed_series`).
+            to n^2 R + n nodes, R a little more than `nodes` (`superpose.compressed_series`).
 
     Returns:
         The loss, a scalar >= 0.
@@ -103,38 +104,56 @@ def output_losses(params: Params, distribution: features.Distribution, *, nodes:
     return _output_losses(params.W, params.b, law_values, law_tree, nodes)
 
 
-def error_bound(
+def error_estimate(
     params: Params, distribution: features.Distribution, importance: Importance = 1.0, *, nodes: int = 64
 ) -> Float[Array, ""]:
-    """An estimate, tested to lie above the truth, of how far `relu_output` with these `nodes` is from the population loss.
+    """How far `relu_output` with these `nodes` is from the population loss, estimated to err on the large side.
 
-    `sum_i I_i [2 max_{K/2 <= k < K} |S_K - S_k| + P(y_i outside [a, c]) (c - a)^2 + 4 eps sum_k |term_k| + sum_r |A_ri M_ri|]`,
-    with S_k the series cut at node k and, for many features, the last quarter of Chebyshev terms; 0 where a closed form is used.
-    Costs as much as the loss. For float64: it leaves out float32's rounding of many features, up to 1e-4 of the loss at n = 1,000.
+    `1.25 |sum_i I_i (L_i(K) - L_i(4K))| + sum_i I_i sum_{k > 4K} |term_ik|`, L_i(K) output i's loss with K nodes, and rounding.
+    Costs as much as the loss with 4 K nodes and no compression of the product over features.
 
     Returns:
-        Absolute error, a scalar >= 0; raises as `relu_output`.
+        Absolute error, a scalar >= 0; that of rounding where a closed form is used; NaN where the loss is. Raises as `relu_output`.
     """
     _check(params, distribution, nodes)
     law_values, law_tree = jax.tree.flatten(distribution)
-    return jnp.sum(importance * _bounds(params.W, params.b, law_values, law_tree, nodes))
+    coarse = _output_losses(params.W, params.b, law_values, law_tree, nodes)
+    fine, beyond = _finer(params.W, params.b, law_values, jnp.asarray(nodes), law_tree)
+    return SAFETY * jnp.abs(jnp.sum(importance * (coarse - fine))) + jnp.sum(importance * beyond)
 
 
-@_of_a_model
-def _bounds(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
-    """`error_bound` of each output."""
-    exact, sets = _exact(params, distribution, nodes)
-    law, gram = features.magnitude(distribution), params.W.T @ params.W
-    if exact is not None or box_averages.complete(sets, law):
-        return jnp.zeros_like(params.b)
-    span = cosine_series.interval(sets, law, gram, params.b, nodes=nodes)
-    if compressed_series.applies(sets, law):
-        terms, beyond = compressed_series.node_values(sets, law, gram, params.b, span, nodes=nodes)
-    else:
-        terms, beyond = cosine_series.node_values(sets, law, gram, params.b, span, nodes=nodes), 0
-    after = jnp.cumsum(terms[::-1], axis=0)[: nodes // 2]  # S_K - S_k for k = K-1 .. K/2
-    rounding = 4 * jnp.finfo(terms.dtype).eps * jnp.abs(terms).sum(0)
-    return 2 * jnp.abs(after).max(0) + span.tail * (span.c - span.a) ** 2 + rounding + beyond
+def nodes_for(
+    params: Params, distribution: features.Distribution, importance: Importance = 1.0, *, tolerance: float = 1e-6
+) -> int:
+    """The fewest nodes, 8, 16, .. `MOST_NODES`, whose `error_estimate` is at most `tolerance` times the loss.
+
+    Of several models with the same leading axis in `W` and `b`, the fewest that do for all. Not under `jit`: it chooses a program.
+
+    Raises:
+        ValueError: as `relu_output`; a tolerance that is not positive; or one that `MOST_NODES` do not reach.
+    """
+    if not tolerance > 0:
+        raise ValueError(f"tolerance = {tolerance}: needs to be positive")
+    W, b = (jnp.asarray(x) for x in (params.W, params.b))
+    stack = Params(W=W.reshape(-1, *W.shape[-2:]), b=b.reshape(-1, b.shape[-1]))
+    worst, nodes = jnp.inf, FEWEST
+    while nodes <= MOST_NODES:
+        worst = float(_relative_errors(stack, distribution, jnp.asarray(importance, float), nodes).max())
+        if worst <= tolerance:
+            return nodes
+        nodes *= 2
+    raise ValueError(f"tolerance = {tolerance}: needs at least {worst:.1e}, what {MOST_NODES} nodes reach here")
+
+
+@partial(jax.jit, static_argnums=3)
+def _relative_errors(stack: Params, distribution: Any, importance: Array, nodes: int) -> Array:
+    """`error_estimate` over the loss, of each model."""
+
+    def one(params: Params) -> Array:
+        loss = relu_output(params, distribution, importance, nodes=nodes)
+        return error_estimate(params, distribution, importance, nodes=nodes) / loss
+
+    return jax.vmap(one)(stack)
 
 
 @_precisely
@@ -191,23 +210,55 @@ def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: i
 
 @_of_a_model
 def _losses(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
-    exact, sets = _exact(params, distribution, nodes)
-    gram, b, law = params.W.T @ params.W, params.b, features.magnitude(distribution)
-    if exact is not None:
-        return exact(gram, b)
+    sets, law, gram = _setting(params, distribution)
+    return _on_models(partial(_way(sets, law).losses, nodes=nodes), sets, law, gram, params.b, params.b)
+
+
+@partial(jax.jit, static_argnums=4)
+def _finer(W: Array, b: Array, law_values: list, nodes: Array, law_tree: Any) -> tuple[Array, Array]:
+    """Each output's loss with more nodes than `nodes`, and what may lie beyond these."""
+
+    @_precisely
+    def one(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
+        (W, b), (nodes, *values) = varied, fixed
+        sets, law, gram = _setting(Params(W=W, b=b), jax.tree.unflatten(law_tree, values))
+        way, rounding = _way(sets, law), series_error.rounding(sets, law, gram, b)
+        if way in (binary_states, box_averages):
+            return way.losses(sets, law, gram, b, nodes=0), rounding
+        finer = series_error.FINER * nodes
+        beyond = series_error.beyond(sets, law, gram, b, finer)
+        return series_error.fine_losses(sets, law, gram, b, finer), beyond + rounding
+
+    return _each(one, len(b))((W, b), (nodes, *law_values))
+
+
+def _setting(params: Params, distribution: features.Distribution) -> tuple[Sets, Magnitude, Array]:
+    sets = sets_of(distribution, n=params.b.shape[0], dtype=params.b.dtype)
+    return sets, features.magnitude(distribution), params.W.T @ params.W
+
+
+def _way(sets: Sets, law: Magnitude) -> Any:
+    """The module whose `losses` and `losses_and_slopes` these features take."""
     if box_averages.complete(sets, law):
-        return box_averages.values(sets, law, gram, b)
-    span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
-    if compressed_series.applies(sets, law):
-        series = compressed_series.node_values(sets, law, gram, b, span, nodes=nodes)[0].sum(0)
-    else:
-        series = cosine_series.node_values(sets, law, gram, b, span, nodes=nodes).sum(0)
-    pairs = 0 if sets.pairs is None else box_averages.values(sets, law, gram, b)
-    return _closed_part(sets, law, span, gram, b) + pairs + series
+        return box_averages
+    if binary_states.complete(sets, law):
+        return binary_states
+    return compressed_series if compressed_series.applies(sets, law) else fourier_series
+
+
+def _on_models(f: Callable, sets: Sets, law: Magnitude, gram: Array, b: Array, like: Any) -> Any:
+    """`f(sets, law, gram, b)`; of few features with the models last, where `vmap` puts several."""
+    known = sets._replace(density=None, chance=None)
+
+    def core(varied: tuple, fixed: tuple) -> Any:
+        return f(known._replace(density=fixed[0], chance=fixed[1]), law, *varied)
+
+    run = models_last(core, like) if len(b) < MANY else core
+    return run((gram, b), (sets.density, sets.chance))
 
 
 def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, tuple]:
-    """Losses, and the slopes of each in g_ij and b_i, in one pass."""
+    """Losses, and the slopes of each in g_ij, `(j, i)`, and in b_i, in one pass."""
     if any(x.perturbed for x in law_values):
         raise ValueError(NO_DERIVATIVE)
     loss, by_gram, by_bias = _value_and_slopes(W.value, b.value, [x.value for x in law_values], law_tree, nodes)
@@ -216,20 +267,9 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
 
 @_of_a_model
 def _value_and_slopes(params: Params, distribution: features.Distribution, nodes: int) -> tuple[Array, Array, Array]:
-    gram, b, law = params.W.T @ params.W, params.b, features.magnitude(distribution)
-    exact, sets = _exact(params, distribution, nodes)
-    parts = []
-    if sets.pairs is not None or box_averages.complete(sets, law):
-        parts.append(box_averages.value_and_slopes(sets, law, gram, b))
-    if exact is None and not box_averages.complete(sets, law):
-        span = cosine_series.interval(sets, law, gram, b, nodes=nodes)
-        way = compressed_series if compressed_series.applies(sets, law) else cosine_series
-        parts.append(way.value_and_slopes(sets, law, gram, b, span, nodes=nodes))
-        exact = partial(_closed_part, sets, law, span)
-    if exact is not None:
-        closed, pullback = jax.vjp(exact, gram, b)
-        parts.append((closed, *pullback(jnp.ones_like(closed))))  # an output depends on its own row and bias alone
-    return jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
+    sets, law, gram = _setting(params, distribution)
+    like = params.b, gram, params.b
+    return _on_models(partial(_way(sets, law).losses_and_slopes, nodes=nodes), sets, law, gram, params.b, like)
 
 
 def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001
@@ -242,32 +282,10 @@ def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> 
 def _pulled(varied: tuple, fixed: tuple) -> tuple[Array, Array]:  # noqa: ARG001
     """The slopes in b and W of the outputs' losses, weighted with a cotangent."""
     W, by_gram, by_bias, cotangent = varied
-    weighted = cotangent[:, None] * by_gram
+    weighted = cotangent[None] * by_gram  # (input, output)
     both = weighted + weighted.T
     small = len(both) < MANY  # a batch of such products is slow on a CPU
     return cotangent * by_bias, (W[:, :, None] * both[None]).sum(1) if small else W @ both
 
 
 _output_losses.defvjp(_forward, _backward, symbolic_zeros=True)
-
-
-def _exact(params: Params, distribution: features.Distribution, nodes: int) -> tuple[Any, Sets]:
-    """The closed form as a function of (gram, b), where there is one beside `box_averages`."""
-    law = features.magnitude(distribution)
-    sets = sets_of(distribution, n=params.b.shape[0], dtype=params.b.dtype, pairs=nodes >= FINE)
-    if box_averages.complete(sets, law):
-        return None, sets
-    if law.name == "binary" and (patterns := few_active.states(sets)) is not None:
-        return partial(few_active.binary, sets, patterns), sets
-    if sets.removed and len(sets.idle) == 1:
-        return partial(few_active.low_order, sets, law), sets
-    return None, sets
-
-
-def _closed_part(sets: Sets, law: Any, span: cosine_series.Interval, gram: Array, b: Array) -> Float[Array, " n"]:
-    """Everything but the series: few active sets, `E x_i^2` of the rest, and the parabolas with F_0."""
-    probability, square, active, tilt, cross = few_active.moments(sets, law, gram, b - span.a)
-    square_factor, square_zero, cross_factor, cross_zero = cosine_series.parabola(span)
-    of_square = square_factor * square + square_zero * probability
-    of_cross = cross_factor * cross + cross_zero * law.moments[0] * active + jnp.where(span.on, tilt, 0)
-    return few_active.low_order(sets, law, gram, b) + law.moments[1] * active + of_square - 2 * of_cross

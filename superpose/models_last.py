@@ -32,7 +32,7 @@ def models_last(core: Callable[..., Any], like: Any) -> Callable[..., Any]:
     so many models at a time that the largest array has at most `MOST` numbers, or for one.
     """
     core = jax.jit(core)  # traced once for each shape
-    return partial(_bind, core, partial(_in_chunks, core), like)
+    return partial(_bind, core, core, partial(_in_chunks, core), like)
 
 
 def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,16 +48,18 @@ def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
             return jaxpr_as_fun(traced)(*jax.tree.leaves((varied, fixed)))
 
         core = jax.jit(jax.vmap(run, in_axes=-1, out_axes=-1))
-        return _bind(core, partial(_in_turn, run), like, varied, fixed)
+        in_turn = partial(_in_turn, run)
+        return _bind(core, lambda varied, fixed: in_turn((varied, fixed)), in_turn, like, varied, fixed)
 
     return f
 
 
-def _bind(core: Callable[..., Any], on_cpu: Callable[..., Any], like: Any, varied: tuple, fixed: tuple) -> Any:
+def _bind(core: Callable, core_on_cpu: Callable, on_cpu: Callable, like: Any, varied: tuple, fixed: tuple) -> Any:
     flat, tree = jax.tree.flatten((varied, fixed))
     outputs, tree_out = jax.tree.flatten(like)
     shapes = tuple((x.shape, x.dtype) for x in outputs)
-    out = _values.bind(*[x[..., None] for x in flat], core=core, tree=tree, shapes=shapes, on_cpu=on_cpu)
+    how = {"core": core, "core_on_cpu": core_on_cpu, "on_cpu": on_cpu}
+    out = _values.bind(*[x[..., None] for x in flat], tree=tree, shapes=shapes, **how)
     return jax.tree.unflatten(tree_out, [x[..., 0] for x in out])
 
 
@@ -74,7 +76,11 @@ def _valued_on_cpu(*flat: Array, on_cpu: Callable, tree: Any, **how: Any) -> lis
     return jax.tree.leaves(on_cpu(jax.tree.unflatten(tree, flat)))
 
 
-def _pushed(*flat: Array, core: Callable, tree: Any, shapes: tuple) -> list[Array]:  # noqa: ARG001
+def _pushed_on_cpu(*flat: Array, core: Callable, core_on_cpu: Callable, **how: Any) -> list[Array]:  # noqa: ARG001
+    return _pushed(*flat, core=core_on_cpu, **how)
+
+
+def _pushed(*flat: Array, core: Callable, tree: Any, shapes: tuple, **how: Any) -> list[Array]:  # noqa: ARG001
     """Values, and tangents in several directions, which come first; they share what belongs to the values alone."""
     varied, moves, fixed = jax.tree.unflatten(tree, flat)
 
@@ -88,7 +94,7 @@ def _value_shapes(*flat: Any, shapes: tuple, **how: Any) -> list[ShapedArray]:  
     return [ShapedArray((*shape, flat[0].shape[-1]), dtype) for shape, dtype in shapes]
 
 
-def _tangent_shapes(*flat: Any, core: Callable, tree: Any, shapes: tuple) -> list[ShapedArray]:  # noqa: ARG001
+def _tangent_shapes(*flat: Any, tree: Any, shapes: tuple, **how: Any) -> list[ShapedArray]:  # noqa: ARG001
     varied, moves, _ = jax.tree.unflatten(tree, flat)
     models, directions = jax.tree.leaves(varied)[0].shape[-1], jax.tree.leaves(moves)[0].shape[0]
     lead = [(), (directions,)]
@@ -148,6 +154,7 @@ for primitive, run, shapes_of, batch, push in (
     batching.primitive_batchers[primitive] = batch
     ad.primitive_jvps[primitive] = push
 mlir.register_lowering(_values, mlir.lower_fun(_valued_on_cpu, multiple_results=True), platform="cpu")
+mlir.register_lowering(_tangent, mlir.lower_fun(_pushed_on_cpu, multiple_results=True), platform="cpu")
 
 
 def _merge(x: Array, mapped: bool, size: int) -> Array:

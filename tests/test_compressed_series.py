@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from checks import EPS, traced_anew
 
-from superpose import compressed_series, expected_loss, features
+from superpose import compressed_series, expected_loss, features, fourier_series
 from superpose.compressed_series import _chebyshev_moments, _polynomial_slope, applies
 from superpose.magnitudes import BINARY, UNIFORM
 from superpose.sets import sets_of
@@ -48,6 +48,7 @@ def direct(monkeypatch):
     def run(W, b, p, nodes=64):
         with monkeypatch.context() as patch:
             patch.setattr(compressed_series, "FEWEST", 10**9)
+            patch.setattr(fourier_series, "SPREAD", compressed_series.SPREAD)
             traced_anew(patch)
             return jax.value_and_grad(loss, argnums=(0, 1))(W, b, p, nodes)
 

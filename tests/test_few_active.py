@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from checks import EPS, assert_close
 
-from superpose import features, few_active
+from superpose import binary_states, features, few_active
 from superpose.sets import sets_of
+from superpose.shares import idle_shares
 
 SETS = (0, 1, 0, 1, 1)
 LAWS = {
@@ -25,11 +26,11 @@ KINDS = {
 CASES = [(law, kind) for law in LAWS for kind in KINDS]
 
 
-def setting(law, kind, density=0.3, pairs=False):
+def setting(law, kind, density=0.3):
     rng = np.random.default_rng(11)
     gram, offset = rng.standard_normal((5, 5)), rng.uniform(-1, 1, 5)
     distribution = KINDS[kind](LAWS[law](density))
-    sets = sets_of(distribution, n=5, dtype=jnp.zeros(()).dtype, pairs=pairs)
+    sets = sets_of(distribution, n=5, dtype=jnp.zeros(()).dtype)
     return sets, features.magnitude(distribution), jnp.asarray(gram), jnp.asarray(offset)
 
 
@@ -48,60 +49,51 @@ def patterns(kind, p=0.3):
         yield active, np.prod([chance for _, chance in choice]), sum(bool(members) for members, _ in choice)
 
 
-def brute_moments(gram, offset, law, kind, removed):
-    """`moments`, active pattern by active pattern: independent magnitudes with three known moments."""
+def brute_moments(g, b, law, kind, removed):
+    """`moments` where the shares are the chances of idle sets: active pattern by active pattern."""
     mu1, mu2, mu3 = law.moments
-    probability, square, active_i, tilt, cross = 0.0, *np.zeros((4, 5))
+    found = np.zeros((8, 5))
     for active, chance, count in patterns(kind):
         if count <= removed:
             continue
-        probability += chance
         for i in range(5):
-            g = gram[i]
-            mean = offset[i] + sum(g[j] * mu1 for j in active)
-            variance = sum(g[j] ** 2 * (mu2 - mu1**2) for j in active)
-            square[i] += chance * (mean**2 + variance)
+            mean = b[i] + sum(g[j, i] * mu1 for j in active)
+            variance = sum(g[j, i] ** 2 * (mu2 - mu1**2) for j in active)
+            third = sum(g[j, i] ** 3 * (mu3 - 3 * mu1 * mu2 + 2 * mu1**3) for j in active)
+            own = np.zeros(4)
             if i in active:
-                active_i[i] += chance
-                rest = mean - g[i] * mu1
-                tilt[i] += chance * (mu1 * rest + mu2 * g[i])
-                rest_square = rest**2 + variance - g[i] ** 2 * (mu2 - mu1**2)
-                cross[i] += chance * (mu1 * rest_square + 2 * mu2 * g[i] * rest + mu3 * g[i] ** 2)
-    return probability, square, active_i, tilt, cross
+                rest = mean - g[i, i] * mu1
+                rest_square = rest**2 + variance - g[i, i] ** 2 * (mu2 - mu1**2)
+                first = mu1 * rest + mu2 * g[i, i]
+                own = [1, mu1, first, mu1 * rest_square + 2 * mu2 * g[i, i] * rest + mu3 * g[i, i] ** 2]
+            y = [1, mean, mean**2 + variance, mean**3 + 3 * mean * variance + third]
+            found[:, i] += chance * np.array([*y, *own])
+    return found
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_moments_are_those_of_the_enumeration(law, kind):
-    sets, magnitude, gram, offset = setting(law, kind)
-    found = few_active.moments(sets, magnitude, gram, offset)
-    expected = brute_moments(np.asarray(gram, float), np.asarray(offset, float), magnitude, kind, sets.removed)
+    sets, magnitude, g, b = setting(law, kind)
+    found = few_active.moments(sets, magnitude, idle_shares(sets, g), g, b)
+    expected = brute_moments(np.asarray(g, float), np.asarray(b, float), magnitude, kind, sets.removed)
     for value, truth in zip(found, expected, strict=True):
-        assert_close(value, truth, rtol=128 * EPS)
-
-
-@pytest.mark.parametrize("law", ["uniform", "symmetric"])
-def test_moments_leave_out_pairs_where_these_are_taken_in_closed_form(law):
-    sets, magnitude, gram, offset = setting(law, "independent", pairs=True)
-    found = few_active.moments(sets, magnitude, gram, offset)
-    expected = brute_moments(np.asarray(gram, float), np.asarray(offset, float), magnitude, "independent", 2)
-    for value, truth in zip(found, expected, strict=True):
-        assert_close(value, truth, rtol=512 * EPS)  # a difference of the moments with more than one and with two
+        assert_close(value, truth, rtol=512 * EPS)
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_set_moments_are_those_of_each_set(law, kind):
     sets, magnitude, gram, _ = setting(law, kind)
-    first, second = few_active.set_moments(sets, magnitude, gram)
+    first, second, _ = few_active.set_moments(sets, magnitude, gram)
     mu1, mu2, _ = magnitude.moments
     G = np.asarray(gram, float)
-    for s in range(len(sets.idle)):
+    for s in range(len(sets.chance)):
         members = [j for j in range(5) if sets.number[j] == s]
-        total, square = 0.3 * mu1 * G[:, members].sum(1), 0.3 * mu2 * (G[:, members] ** 2).sum(1)
+        total, square = 0.3 * mu1 * G[members].sum(0), 0.3 * mu2 * (G[members] ** 2).sum(0)
         if kind == "together":
             pairs = itertools.permutations(members, 2)
-            square = square + 0.3 * mu1**2 * sum(G[:, j] * G[:, k] for j, k in pairs)
-        assert_close(first[:, s], total, rtol=64 * EPS)
-        assert_close(second[:, s], square, rtol=64 * EPS)
+            square = square + 0.3 * mu1**2 * sum(G[j] * G[k] for j, k in pairs)
+        assert_close(first[s], total, rtol=64 * EPS)
+        assert_close(second[s], square, rtol=64 * EPS)
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
@@ -116,22 +108,23 @@ def test_low_order_is_the_share_of_at_most_one_active_set(law, kind):
         if count > sets.removed:
             continue
         for i in range(5):
-            y = np.maximum(offset[i] + (G[i, active[0]] * u if active else 0), 0)
+            y = np.maximum(offset[i] + (G[active[0], i] * u if active else 0), 0)
             x = u if active == [i] else 0
             expected[i] += chance * np.sum(weight * (x - y) ** 2)
     # The cell with the crossing, and the exponential's last cell: 1e-4 of its squared size.
-    assert_close(few_active.low_order(sets, magnitude, gram, b), expected, rtol=1e-3 if law == "exponential" else 1e-6)
+    found = few_active.low_order(sets, magnitude, idle_shares(sets, gram), gram, b)
+    assert_close(found, expected, rtol=1e-3 if law == "exponential" else 1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_are_all_patterns_and_their_probability_adds_up(kind, monkeypatch):
-    sets, _, _, _ = setting("binary", kind)
-    found = few_active.states(sets)
+    sets, law, _, _ = setting("binary", kind)
+    found = binary_states.states(sets)
     expected = {tuple(j in active for j in range(5)) for active, _, _ in patterns(kind)}
     assert len(found) == len(expected)
     assert {tuple(row.tolist()) for row in found} == expected
     # With no overlaps and b = 1 every state of an idle feature costs 1, of an active one 0.
-    losses = few_active.binary(sets, found, jnp.zeros((5, 5)), jnp.ones(5))
+    losses = binary_states.losses(sets, law, jnp.zeros((5, 5)), jnp.ones(5), nodes=0)
     assert_close(losses, np.full(5, 0.7), rtol=64 * EPS)
-    monkeypatch.setattr(few_active, "MOST_STATES", len(expected) - 1)
-    assert few_active.states(sets) is None
+    monkeypatch.setattr(binary_states, "MOST_STATES", len(expected) - 1)
+    assert not binary_states.complete(sets, law)

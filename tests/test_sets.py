@@ -26,20 +26,20 @@ def described(kind):
     return sets.sets_of(DISTRIBUTIONS[kind], n=6, dtype=jnp.zeros(()).dtype)
 
 
-def expanded(idle, active):
-    """Term by term: the share of each number of active sets."""
-    shares = np.zeros(len(idle) + 1, np.asarray(active).dtype)
-    for on in itertools.product([False, True], repeat=len(idle)):
-        shares[sum(on)] += np.prod([a if x else i for x, i, a in zip(on, idle, active, strict=True)])
+def expanded(q):
+    """Term by term: the sum of products of each number of q."""
+    shares = np.zeros(len(q) + 1, np.asarray(q).dtype)
+    for on in itertools.product([False, True], repeat=len(q)):
+        shares[sum(on)] += np.prod([x for x, chosen in zip(q, on, strict=True) if chosen])
     return shares
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11])
 def test_product_is_the_expanded_polynomial(count):
     rng = np.random.default_rng(count)
-    idle, active = rng.random(count), rng.standard_normal((count, 3)) + 1j * rng.standard_normal((count, 3))
-    one, rest = sets.product(jnp.asarray(idle), jnp.asarray(active))
-    shares = np.stack([expanded(idle, column) for column in active.T])
+    q = rng.standard_normal((count, 3)) + 1j * rng.standard_normal((count, 3))
+    one, rest = sets.product(jnp.asarray(q))
+    shares = np.stack([expanded(column) for column in q.T])
     assert one.shape == rest.shape == (3,)
     assert_close(one, shares[:, 1], rtol=64 * EPS)
     if count > 1:
@@ -49,20 +49,19 @@ def test_product_is_the_expanded_polynomial(count):
 
 
 def test_product_keeps_the_digits_of_a_small_rest():
-    """Twenty sets, each active with probability 1e-6: `rest` is 190 pairs of 1e-12, which a difference would lose."""
-    p = jnp.full(20, 1e-6)
-    one, rest = sets.product(1 - p, p)
-    shares = [comb(20, k) * 1e-6**k * (1 - 1e-6) ** (20 - k) for k in range(21)]
+    """Twenty of 1e-6: `rest` is 190 pairs of 1e-12, which a difference would lose."""
+    one, rest = sets.product(jnp.full(20, 1e-6))
+    shares = [comb(20, k) * 1e-6**k for k in range(21)]
     assert_close(one, shares[1], rtol=64 * EPS)
     assert_close(rest, sum(shares[2:]), rtol=64 * EPS)
 
 
 @theorem
-@given(st.lists(st.sampled_from([0.0, 1.0, 0.5, 1e-3]), min_size=1, max_size=12))
-def test_probabilities_of_one_and_more_add_up(p):
-    p = np.array(p)
-    one, rest = sets.product(jnp.asarray(1 - p), jnp.asarray(p))
-    np.testing.assert_allclose(np.prod(1 - p) + one + rest, 1, rtol=64 * EPS)
+@given(st.lists(st.sampled_from([0.0, 1.0, 0.5, 1e-3, -1.0]), min_size=1, max_size=12))
+def test_parts_of_a_product_add_up(q):
+    q = np.array(q)
+    one, rest = sets.product(jnp.asarray(q))
+    np.testing.assert_allclose(1 + one + rest, np.prod(1 + q), rtol=64 * EPS, atol=64 * EPS * np.prod(1 + np.abs(q)))
 
 
 @pytest.mark.parametrize("kind", DISTRIBUTIONS)
@@ -74,9 +73,7 @@ def test_the_sets_say_who_is_idle(kind):
         "exclusive": [0.0, 0.4, 0.0],
     }[kind]
     # 1 - sum p of an exclusive set is 0 up to rounding where its densities add up to 1.
-    np.testing.assert_allclose(np.asarray(found.idle), idle, rtol=0, atol=4 * EPS)
-    others = [np.prod(np.delete(np.asarray(found.idle), s)) for s in range(len(idle))]
-    np.testing.assert_allclose(np.asarray(found.others_idle), others, rtol=0, atol=4 * EPS)
+    np.testing.assert_allclose(1 - np.asarray(found.chance), idle, rtol=0, atol=4 * EPS)
     assert found.kind == kind
     assert found.removed == (0 if kind == "together" else 1)
     assert found.alone == (kind == "independent")
@@ -93,7 +90,7 @@ def test_active_parts_multiply_to_the_characteristic_function(kind):
     found, (psi,) = described(kind), UNIFORM.derivatives(t, 0)
     active = sets.active_part(found, psi)
     expected = features.characteristic_function(DISTRIBUTIONS[kind], t)
-    assert_close(jnp.prod(found.idle + active), expected, rtol=64 * EPS)
+    assert_close(jnp.prod(1 - found.chance + active), expected, rtol=64 * EPS)
 
 
 @pytest.mark.parametrize("kind", DISTRIBUTIONS)

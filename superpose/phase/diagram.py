@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose import features, solve, toy_model
-from superpose.expected_loss import error_bound, relu_output
+from superpose.expected_loss import error_estimate, relu_output
 from superpose.labels import label
 from superpose.phase.candidates import candidate_losses, candidates
 from superpose.settings import Diagram
@@ -85,7 +85,7 @@ def solve_row(diagram: Diagram, row: Array | int, density: Array, importances: A
 
     def uncertainty(params: toy_model.Params, importance: Array) -> Array:
         weights = features.last_importance(importance, n=diagram.n)
-        return error_bound(params, distribution, weights, nodes=diagram.nodes)
+        return error_estimate(params, distribution, weights, nodes=diagram.nodes)
 
     return {
         "W": solved.W,

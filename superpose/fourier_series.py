@@ -1,0 +1,391 @@
+"""Expectations of `r(y)^2` and `x_i r(y)` by a Fourier series in the kink, with their gradient.
+
+For output i, `y = b_i + sum_j g_ij x_j` has characteristic function `Phi(w) = e^{iwb_i} prod_s phi_s(w)`. The kink is the absolute
+value: `r(y) = (y + |y|) / 2` and `r(y)^2 = (y^2 + y|y|) / 2`. While y lies in [-T, T], with w_k = 2 pi k / T,
+
+    |y|  = y^2 / T + T / 6 - sum_k T / (pi k)^2 cos(w_k y)
+    y|y| = 2 y^3 / (3 T) + T y / 3 - sum_k T^2 / (pi k)^3 sin(w_k y),
+
+so their expectations are moments, which are known, and sums over `Phi(w_k)`. A period as long as y reaches on *one* side of 0
+is enough. `superpose.shares` takes the terms that fall off slowest out of Phi, and `superpose.few_active` has them in closed form.
+A y outside [-T, T] by t errs by 2t in |y| and 2t^2 in y|y|. T moves with the overlaps, and the slopes count that: they are those of
+the number returned. In the series T only sets the scale: it is `T C(g / T, b / T) + T^2 S(g / T, b / T)`, C from |y|, S from y|y|.
+
+One pass over the nodes gives the products, a second one, with everything per output known, the gradient in each g_ij:
+O(n^2 K) work, O(n^2) memory, no sine or cosine per element. Passes are separate because XLA would otherwise evaluate what
+belongs to an output again for each of its n inputs. Arrays are (input j, output i, ...), with any further axes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from superpose.few_active import low_order, moments, set_moments, sets_along
+from superpose.ladder import ladder, powers, scaled
+from superpose.magnitudes import Magnitude, times_i_power
+from superpose.sets import Sets, active_part, active_slope, lift, own_set, product, set_sums
+from superpose.shares import SPREAD, Shares, shares, slopes_of_shares, without_own
+
+TAIL = 3.0
+"""y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""
+
+
+class Period(NamedTuple):
+    """`length` T of each output, and whether y is never negative (`on`) or never positive (`off`); shapes `(n, ...)`.
+
+    Then r(y) is y or 0, and no series is needed. So for an ignored feature, whose y = b_i would be an atom.
+    """
+
+    length: Array
+    on: Array
+    off: Array
+
+    @property
+    def kink(self) -> Array:
+        """1 where y can have both signs, else 0."""
+        return (~(self.on | self.off)).astype(self.length.dtype)
+
+    @property
+    def side(self) -> Array:
+        """1 where y is never negative, -1 where it is never positive, else 0."""
+        return self.on.astype(self.length.dtype) - (self.off & ~self.on).astype(self.length.dtype)
+
+
+def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array) -> Period:
+    """A period such that y leaves [-T, T] on each side with probability at most `nodes^-TAIL`, or never.
+
+    Bounded laws: Bennett's inequality, `P(Y - EY >= t) <= exp(-v h(D t / v) / D^2)`, `h(x) = (1 + x) ln(1 + x) - x`, with v
+    the variance and D the largest excess of one set; h is inverted by Newton steps that stay on the safe side. Exponential
+    magnitudes: Bernstein's, `t = D l + sqrt(2 V l)`, V = 2 sum p g^2.
+    """
+    first, second, _ = set_moments(sets, law, g)
+    mean, variance = b + first.sum(0), (second - first**2).sum(0)
+    level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
+    positive, negative = jnp.maximum(g, 0), jnp.maximum(-g, 0)
+    if not np.isfinite(law.support[1]):
+        spread = 2 * (g**2 * lift(sets.density, g)).sum(0)
+        width = jnp.sqrt(jnp.maximum(2 * spread * level, jnp.finfo(b.dtype).tiny))
+        up, down = (side.max(0) * level + width for side in (positive, negative))
+        high = jnp.where(positive.max(0) > 0, jnp.inf, b)
+        low = jnp.where(negative.max(0) > 0, -jnp.inf, b)
+    else:
+        highest = law.support[1] * positive - law.support[0] * negative
+        lowest = -law.support[1] * negative + law.support[0] * positive
+        tops, bottoms = (_set_extremes(sets, x) for x in (highest, -lowest))
+        high, low = b + tops.sum(0), b - bottoms.sum(0)
+        up, down = (_bennett(variance, x.max(0), level) for x in (tops - first, bottoms + first))
+    reach = jnp.maximum(jnp.minimum(high, mean + up), -jnp.maximum(low, mean - down))
+    return Period(jnp.maximum(1.0001 * reach, 1e-6), low >= 0, high <= 0)
+
+
+def _set_extremes(sets: Sets, x: Array) -> Array:
+    """Largest part of each set, shape `(S, ...)`: the sum over its features, or the largest where they are exclusive."""
+    if sets.kind == "exclusive" and not sets.alone:
+        return jax.ops.segment_max(x, sets.number, len(sets.chance))
+    return set_sums(sets, x)
+
+
+def _bennett(variance: Array, excess: Array, level: Array) -> Array:
+    """T with `variance / excess^2 h(excess t / variance) >= level`, at most slightly larger than need be."""
+    tiny = jnp.finfo(variance.dtype).tiny ** 0.25
+    excess, variance = jnp.maximum(excess, tiny), jnp.maximum(variance, tiny**2)
+    target = level * excess**2 / variance
+    x = target / 3 + jnp.sqrt(target**2 / 9 + 2 * target)  # Bernstein's bound: too large, and h is convex
+    for _ in range(3):
+        x = x - ((1 + x) * jnp.log1p(x) - x - target) / jnp.log1p(x)
+    return x * variance / excess
+
+
+def closed_part(
+    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int | Array, spread: float = SPREAD
+) -> Array:
+    """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`.
+
+    Of the rest `E x^2 - E xy - E x|y| + (E y^2 + E y|y|) / 2`, the absolute values as in the module's formulas.
+    """
+    taken, T = shares(sets, highest(span, nodes)[None] * g, spread), span.length
+    m = moments(sets, law, taken, g, b)
+    odd = span.kink * (2 / (3 * T) * m.third + T / 3 * m.first) + span.side * m.second
+    crossed = span.kink * (m.own_second / T + T / 6 * m.own) + span.side * m.own_first
+    rest = law.moments[1] * m.active - m.own_first - crossed + (m.second + odd) / 2
+    return low_order(sets, law, taken, g, b) + rest
+
+
+def highest(span: Period, nodes: int | Array) -> Array:
+    """The frequency of the last node, `2 pi K / T`."""
+    return 2 * np.pi * nodes / span.length
+
+
+class Own(NamedTuple):
+    """Of each output's own set: its active part, `chi = E[x_i e^{iwY_s}]`, and chi's slopes in w g_il, member by member."""
+
+    active: Array
+    chi: Array
+    slopes: list[Array]
+
+
+def _own(sets: Sets, psi: list[Array]) -> Own:
+    """From psi, psi', psi'' of shape (nodes, L, n, ...); `E[u e^{itu}] = -i psi'(t)`."""
+    p = sets_along(sets.density, psi[0][0, 0])[None]
+    members = [[x[:, k] for x in psi] for k in range(sets.members.shape[1])]
+    chi, bend = (scaled(p, times_i_power(x, -1)) for x in members[0][1:])
+    if sets.kind != "together":
+        densities = jnp.concatenate([p, jnp.zeros_like(p[:, :1])], axis=1)[:, sets.members]
+        active = sum((scaled(densities[:, :, k], m[0]) for k, m in enumerate(members)), jnp.zeros_like(chi))
+        return Own(active, chi, [bend] + [jnp.zeros_like(bend)] * (len(members) - 1))
+    others = jnp.ones_like(chi)
+    for mate in members[1:]:
+        others = others * mate[0]
+    slopes = [bend * others]
+    for k in range(1, len(members)):
+        slope = chi * members[k][1]
+        for j in range(1, len(members)):
+            slope = slope if j == k else slope * members[j][0]
+        slopes.append(slope)
+    return Own(scaled(p, members[0][0]) * others, chi * others, slopes)
+
+
+class Terms(NamedTuple):
+    """Per node and output: what loss (its real part) and slope in b_i add up, and the factors of the second pass."""
+
+    complex_value: Array
+    of_square: Array  # the part of y|y| in it
+    bias: Array
+    square: Array  # factor of the rest of the product, in the loss
+    cross: Array  # factor of the product over other sets than the own one
+    one: Array  # sum over sets of q
+    every: Array  # prod over sets of (1 + q), less 1
+    crossed: Array  # E[x_i e^{iwy}] with all other sets at their shares, times its factor
+    own_slopes: list[Array]
+
+    @property
+    def value(self) -> Array:
+        """What each node adds to the loss."""
+        return self.complex_value.real
+
+
+def series_terms(
+    sets: Sets, taken: Shares, turn: Array, span: Period, k: Array, products: tuple[Array, Array], psi: list[Array]
+) -> Terms:
+    """The series' terms at nodes `k`.
+
+    From, per node, `turn`, `e^{iwb}`; `products`, `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own set.
+    """
+    one, rest = products
+    k, T = k.reshape(-1, *(1,) * span.length.ndim), span.length[None]
+    w = 2 * np.pi * k / T
+    square = scaled(span.kink[None] * T**2 / (2 * (np.pi * k) ** 3), times_i_power(turn, 1))
+    cross = scaled(span.kink[None] * T / (np.pi * k) ** 2, turn)
+    square = scaled(taken.whole[None], square)
+    own, every = _own(sets, psi), one + rest
+    mine = _q_of_own(sets, taken, own)
+    without = quotient(every - mine, _plus_one(mine))  # prod over other sets of (1 + q), less 1
+    kept, left = (rest, without) if sets.removed else (every, _plus_one(without))
+    chain = scaled(without_own(sets, taken)[None], cross)
+    crossed = chain * own.chi
+    of_square = square * kept
+    summand = of_square + crossed * left
+    return Terms(
+        complex_value=summand,
+        of_square=of_square,
+        bias=-summand.imag * w,
+        square=square,
+        cross=crossed * _plus_one(without),
+        one=one,
+        every=every,
+        crossed=crossed,
+        own_slopes=[(chain * left * slope).real * w for slope in own.slopes],
+    )
+
+
+def _plus_one(x: Array) -> Array:
+    return jax.lax.complex(x.real + 1, x.imag)
+
+
+def _q_of_own(sets: Sets, taken: Shares, own: Own) -> Array:
+    """`q = (active - chance + 1 - c) / c` of each output's own set, per node."""
+    c, left = own_set(sets, taken.c), own_set(sets, taken.left)
+    chance = sets_along(sets.chance[sets.number], left)
+    return jax.lax.complex((own.active.real + (left - chance)[None]) / c[None], own.active.imag / c[None])
+
+
+def turns(b: Array, span: Period, k: Array) -> Array:
+    """`e^{i w_k b}` for each node: one product after the other."""
+    rung = powers(2 * np.pi * b / span.length)
+    return jax.lax.scan(rung.step, rung.start, k)[1][0]
+
+
+def quotient(x: Array, y: Array) -> Array:
+    """X / y, and 0 where y = 0."""
+    tiny = jnp.finfo(y.real.dtype).tiny
+    return scaled(1 / (y.real**2 + y.imag**2 + tiny), x * jnp.conj(y))
+
+
+class Factors(NamedTuple):
+    """`q = gain active + offset`, from the shares: factors of the product are `1 + q`; shapes (S, n, ...).
+
+    Of features alone the density is in the gain: `q = gain psi + offset`.
+    """
+
+    gain: Array
+    offset: Array
+
+
+def factors_of(sets: Sets, taken: Shares) -> Factors:
+    """For all sets and outputs."""
+    gain = lift(sets.density, taken.c) / taken.c if sets.alone else 1 / taken.c
+    return Factors(gain, (taken.left - lift(sets.chance, taken.left)) / taken.c)
+
+
+def q_of(sets: Sets, found: Factors, psi: Array) -> Array:
+    """Q of each set and output."""
+    active = psi if sets.alone else active_part(sets, psi)
+    return jax.lax.complex(found.gain * active.real + found.offset, found.gain * active.imag)
+
+
+def own_overlaps(sets: Sets, g: Array) -> Array:
+    """The overlaps of each output with the members of its own set, itself first, `(L, n, ...)`."""
+    return jnp.concatenate([g, jnp.zeros_like(g[:1])])[sets.members.T, np.arange(g.shape[1])]
+
+
+def _first_pass(sets: Sets, law: Magnitude, taken: Shares, g: Array, theta: Array, k: Array) -> tuple:
+    """Per node and output: `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own set."""
+    every, mine = ladder(law, theta[None] * g, 0), ladder(law, theta[None] * own_overlaps(sets, g), 2)
+    factors = factors_of(sets, taken)
+
+    def step(states: tuple, k: Array) -> tuple[tuple, tuple]:
+        (first, (psi,)), (second, values) = every.step(states[0], k), mine.step(states[1], k)
+        return (first, second), (product(q_of(sets, factors, psi)), values)
+
+    return jax.lax.scan(step, (every.start, mine.start), k)[1]
+
+
+def _terms(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array) -> Terms:
+    return series_terms(
+        sets, taken, turns(b, span, k), span, k, *_first_pass(sets, law, taken, g, 2 * np.pi / span.length, k)
+    )
+
+
+def series(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
+    """The series' part of each output's loss, `(n, ...)`."""
+    taken = shares(sets, highest(span, nodes)[None] * g, spread)
+    return _terms(sets, law, taken, g, b, span, node_numbers(nodes, g)).value.sum(0)
+
+
+def series_and_slopes(
+    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float = SPREAD
+) -> "Slopes":
+    """The same with its slopes."""
+    k, w = node_numbers(nodes, g), highest(span, nodes)
+    taken = shares(sets, w[None] * g, spread)
+    terms = _terms(sets, law, taken, g, b, span, k)
+    slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
+    by_c = _by_shares(sets, taken, terms, weighed)
+    return with_slope_in_length(span, g, b, terms, slopes + slopes_of_shares(sets, w, g, by_c, spread))
+
+
+Slopes = tuple[Array, Array, Array, Array]
+"""A part of each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`, in b_i and in T_i."""
+
+
+def with_slope_in_length(span: Period, g: Array, b: Array, terms: Terms, by_g: Array) -> Slopes:
+    """The series and all its slopes: that in T from the others, as T only sets the scale."""
+    value, by_b, of_square = terms.value.sum(0), terms.bias.sum(0), terms.of_square.real.sum(0)
+    return value, by_g, by_b, (value + of_square - (g * by_g).sum(0) - b * by_b) / span.length
+
+
+def node_numbers(nodes: int, like: Array) -> Array:
+    """K of each node, in the dtype of `like`."""
+    return jnp.arange(1, nodes + 1, dtype=like.dtype)
+
+
+def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
+    """Each output's loss, `(n, ...)`."""
+    span = period(sets, law, g, b, nodes=nodes)
+    return closed_part(sets, law, span, g, b, nodes=nodes) + series(sets, law, span, g, b, nodes=nodes)
+
+
+def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+    """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
+    return added(
+        sets, law, g, b, lambda span: series_and_slopes(sets, law, span, g, b, nodes=nodes), nodes=nodes, spread=SPREAD
+    )
+
+
+def added(
+    sets: Sets, law: Magnitude, g: Array, b: Array, series: Callable[[Period], Slopes], *, nodes: int, spread: float
+) -> tuple[Array, Array, Array]:
+    """The closed part and the series with their slopes, T moving with g and b; an output depends on its own column and bias."""
+    span = period(sets, law, g, b, nodes=nodes)
+
+    def closed_of(g: Array, b: Array, length: Array) -> Array:
+        return closed_part(sets, law, span._replace(length=length), g, b, nodes=nodes, spread=spread)
+
+    closed, pull = jax.vjp(closed_of, g, b, span.length)
+    value, *slopes = series(span)
+    by_g, by_b, by_length = (x + y for x, y in zip(pull(jnp.ones_like(closed)), slopes, strict=True))
+    _, pull_length = jax.vjp(lambda g, b: period(sets, law, g, b, nodes=nodes).length, g, b)
+    of_g, of_b = pull_length(by_length)
+    return closed + value, by_g + of_g, by_b + of_b
+
+
+def _second_pass(
+    sets: Sets, law: Magnitude, taken: Shares, g: Array, span: Period, k: Array, terms: Terms
+) -> tuple[Array, Array]:
+    """The series' slopes in g, shares held, `(n, n, ...)`; and `sum_k Re[square q_s]`, `(S, n, ...)`."""
+    theta, factors, elsewhere = 2 * np.pi / span.length, factors_of(sets, taken), _elsewhere(sets, g)
+    rung = ladder(law, theta[None] * g, 1)
+
+    def step(carry: tuple, xs: tuple) -> tuple[tuple, None]:
+        state, slopes, weighed = carry
+        k, square, cross, every = xs
+        state, (psi, dpsi) = rung.step(state, k)
+        q = q_of(sets, factors, psi)
+        apart = every[None] - q if sets.removed else _plus_one(every)[None]
+        pulled = quotient(square[None] * apart + scaled(elsewhere, cross[None]), _plus_one(q))
+        slope = (k * theta)[None] * factors.gain
+        if sets.alone:
+            moved = (pulled * dpsi).real * slope
+        else:
+            moved = (pulled[sets.number] * active_slope(sets, psi, dpsi)).real * slope[sets.number]
+        weighed = weighed + square.real[None] * q.real - square.imag[None] * q.imag
+        return (state, slopes + moved, weighed), None
+
+    start = (rung.start, jnp.zeros_like(g), jnp.zeros_like(taken.c))
+    xs = (k, terms.square, terms.cross, terms.every)
+    (_, slopes, weighed), _ = jax.lax.scan(step, start, xs)
+    return _with_own(sets, slopes, terms.own_slopes), weighed
+
+
+def _elsewhere(sets: Sets, like: Array) -> Array:
+    """1 for the sets that an output's own feature is not in, `(S, n, 1...)`."""
+    other = ~np.equal.outer(np.unique(sets.number), sets.number)
+    return jnp.asarray(other.reshape(*other.shape, *(1,) * (like.ndim - 2)), like.dtype)
+
+
+def _with_own(sets: Sets, slopes: Array, own_slopes: Sequence[Array]) -> Array:
+    """The slopes, with those of an output's own set in chi added."""
+    padded = jnp.concatenate([slopes, jnp.zeros_like(slopes[:1])])
+    own = jnp.stack([x.sum(0) for x in own_slopes])
+    return padded.at[sets.members.T, np.arange(slopes.shape[1])].add(own)[:-1]
+
+
+def _by_shares(sets: Sets, taken: Shares, terms: Terms, weighed: Array) -> Array:
+    """The series' slopes in the shares c, `(S, n, ...)`; only C is taken out of the product where features come together."""
+    if not sets.removed:
+        return -terms.square.real.sum(0)[None] / taken.c
+    return by_share(terms, weighed, _elsewhere(sets, taken.c), taken.c)
+
+
+def by_share(terms: Terms, weighed: Array, elsewhere: Array, c: Array) -> Array:
+    """The series' slopes in shares c_s: of what these take out, with the opposite sign.
+
+    `d/dc_s` of `C [prod_l (1 + q_l) - 1 - sum_l q_l]`, C the product of c, is `-(C / c_s) sum_{l != s} q_l`; of the product over
+    other sets than the own one, less what it is at their shares, `-C / (c_own c_s)`. `weighed` is `sum_k Re[square q_s]`.
+    """
+    single = (terms.square * terms.one).real.sum(0)
+    return (weighed - single[None] - elsewhere * terms.crossed.real.sum(0)[None]) / c

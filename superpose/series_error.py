@@ -1,0 +1,81 @@
+"""How far the series with so many nodes is from the loss: what three times as many more nodes change, and what lies beyond those.
+
+The nodes from K to 4K are added up. Beyond, terms are looked at on a ladder of frequencies and their sizes added up, as if none
+cancelled another: so weak overlaps count, whose terms change sign too late for any number of nodes to show. A longer period
+comes with more nodes, so what the shorter one cuts off is seen as well. Arrays are (input j, output i, ...).
+
+Everything takes the number of nodes as a traced number: one program serves all.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from superpose.fourier_series import (
+    Period,
+    closed_part,
+    factors_of,
+    highest,
+    own_overlaps,
+    period,
+    q_of,
+    series_terms,
+)
+from superpose.ladder import ladder, powers
+from superpose.magnitudes import Magnitude, phase
+from superpose.sets import Sets, product
+from superpose.shares import Shares, shares
+
+FINER = 4
+"""So many times the nodes are the truth that nodes are held against."""
+RUNGS = 2.0 ** (0.75 * np.arange(17))
+"""Frequencies beyond, in units of the highest."""
+
+
+def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
+    """Each output's loss by the direct product, `(n, ...)`, node by node."""
+    span = period(sets, law, g, b, nodes=nodes)
+    taken = shares(sets, highest(span, nodes)[None] * g)
+    theta, factors = 2 * np.pi / span.length, factors_of(sets, taken)
+    rungs = ladder(law, theta[None] * g, 0), ladder(law, theta[None] * own_overlaps(sets, g), 2), powers(theta * b)
+
+    def step(k: Array, carry: tuple) -> tuple:
+        states, total = carry
+        k = jnp.asarray(k, b.dtype)
+        (every, (psi,)), (mine, own), (turned, (turn,)) = (x.step(s, k) for x, s in zip(rungs, states, strict=True))
+        products = jax.tree.map(lambda x: x[None], product(q_of(sets, factors, psi)))
+        terms = series_terms(sets, taken, turn[None], span, k[None], products, [x[None] for x in own])
+        return (every, mine, turned), total + terms.value[0]
+
+    start = tuple(x.start for x in rungs), jnp.zeros_like(b)
+    series = jax.lax.fori_loop(1, nodes + 1, step, start)[1]
+    return closed_part(sets, law, span, g, b, nodes=nodes) + series
+
+
+def beyond(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
+    """The sizes of all terms of the series after so many nodes, added up, `(n, ...)`: by the trapezoidal rule in log k."""
+    span = period(sets, law, g, b, nodes=nodes)
+    taken = shares(sets, highest(span, nodes)[None] * g)
+    size = jax.lax.map(lambda k: _size(sets, law, taken, g, b, span, k), nodes * jnp.asarray(RUNGS, b.dtype))
+    k = (nodes * jnp.asarray(RUNGS, b.dtype)).reshape(-1, *(1,) * b.ndim)
+    step = float(np.log(RUNGS[1]))
+    return step * ((size * k).sum(0) - size[0] * k[0] / 2)
+
+
+def _size(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array) -> Array:
+    """The size of the term at one frequency."""
+    w = k * (2 * np.pi / span.length)
+    (psi,) = law.derivatives(w[None] * g, 0)
+    products = jax.tree.map(lambda x: x[None], product(q_of(sets, factors_of(sets, taken), psi)))
+    own = [x[None] for x in law.derivatives(w[None] * own_overlaps(sets, g), 2)]
+    terms = series_terms(sets, taken, phase(w * b)[None], span, k[None], products, own)
+    return jnp.abs(terms.complex_value[0])
+
+
+def rounding(sets: Sets, law: Magnitude, g: Array, b: Array) -> Array:
+    """What is lost in sums of n terms of the size of `E x^2 + E y^2`, `(n, ...)`."""
+    first = sets.density.reshape(-1, *(1,) * (g.ndim - sets.density.ndim), *sets.density.shape[1:]) * g
+    square = (jnp.abs(b) + law.moments[0] * jnp.abs(first).sum(0)) ** 2 + law.moments[1] * (first * g).sum(0)
+    x = law.moments[1] * sets.density.reshape(-1, *(1,) * (b.ndim - sets.density.ndim), *sets.density.shape[1:])
+    return 16 * jnp.finfo(b.dtype).eps * (x + square)
