@@ -16,6 +16,7 @@ has singularities nearby. So what its last terms add is held against what the no
 with many large overlaps to each output, the direct product takes over.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -39,13 +40,13 @@ from superpose.fourier_series import (
     q_of,
     quotient,
     series_terms,
+    slopes_of,
     turns,
-    with_slope_in_length,
 )
 from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.sets import Sets, combine, product
-from superpose.shares import Shares, most, shares, slopes_of_shares
+from superpose.shares import SMALLEST, Shares, most, shares
 
 FEWEST = 32
 """Features from which it is the faster way."""
@@ -55,8 +56,6 @@ STRIDE = 8
 """Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of R."""
 SPREAD = 32.0
 """Of the shares: wide enough that R terms hold them where they hold psi."""
-
-
 LAST = 4
 """Terms at the end of a Chebyshev series that tell its error."""
 ALLOWED = 0.3
@@ -65,7 +64,7 @@ ALLOWED = 0.3
 
 def terms_for(nodes: int) -> int:
     """Chebyshev terms R for so many nodes."""
-    return 8 * -(-(14 + nodes) // 8)
+    return STRIDE * -(-(16 + 3 * nodes // 2) // STRIDE)
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
@@ -194,7 +193,7 @@ def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
     of_q, of_log = _coefficients(q), _coefficients(_log1p_less(q))
     one, log = _sums(of_q, moments), _sums(of_log, moments)
     grown = one + log
-    largest = -jnp.log(jnp.finfo(g.dtype).tiny) / 2  # the product of c is above its square root
+    largest = -1.1 * math.log(SMALLEST)  # of 1 over the product of c
     rest = _expm1(jax.lax.complex(jnp.minimum(grown.real, largest), grown.imag)) - one
     return Bulk(x, scale, moments, of_q, of_log, (one, rest))
 
@@ -279,20 +278,20 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
     def series(span: Period) -> Slopes:
         taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
         done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
-        found = with_slope_in_length(span, g, b, done.terms, _slopes(sets, done, span, nodes, g))
+        found = slopes_of(span, g, b, done.terms, *_slopes(sets, done, span, g))
         direct = partial(fourier_series.series_and_slopes, sets, law, span, nodes=nodes, spread=SPREAD)
         return _chosen(done.holds, found, direct, g, b)
 
     return added(sets, law, g, b, series, nodes=nodes, spread=SPREAD)
 
 
-def _slopes(sets: Sets, done: Passed, span: Period, nodes: int, g: Array) -> Array:
-    """The series' slopes in g_ij, `(j, i)`."""
+def _slopes(sets: Sets, done: Passed, span: Period, g: Array) -> tuple[Array, Array]:
+    """The series' slopes in g_ij and in the shares, `(j, i)`."""
     slopes = done.bulk.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
     held, share = _of_large(sets, done, span)
     at = done.large, np.arange(len(g))
     by_c = done.terms.value.sum(0)[None] / done.taken.c  # q changes with c in the polynomial, the product of c here
-    return slopes.at[at].set(held) + slopes_of_shares(sets, highest(span, nodes), g, by_c.at[at].set(share), SPREAD)
+    return slopes.at[at].set(held), by_c.at[at].set(share)
 
 
 def _of_large(sets: Sets, done: Passed, span: Period) -> tuple[Array, Array]:

@@ -109,7 +109,8 @@ def error_estimate(
 ) -> Float[Array, ""]:
     """How far `relu_output` with these `nodes` is from the population loss, estimated to err on the large side.
 
-    `1.25 |sum_i I_i (L_i(K) - L_i(4K))| + sum_i I_i sum_{k > 4K} |term_ik|`, L_i(K) output i's loss with K nodes, and rounding.
+    `1.25 |sum_i I_i (L_i(K) - L_i(4K))| + sum_i I_i sum_{k > 4K} |term_ik|`, L_i(K) output i's loss with K nodes and terms averaged
+    over a few nodes in a row; and rounding.
     Costs as much as the loss with 4 K nodes and no compression of the product over features.
 
     Returns:

@@ -28,7 +28,7 @@ from superpose.few_active import low_order, moments, set_moments, sets_along
 from superpose.ladder import ladder, powers, scaled
 from superpose.magnitudes import Magnitude, times_i_power
 from superpose.sets import Sets, active_part, active_slope, lift, own_set, product, set_sums
-from superpose.shares import SPREAD, Shares, shares, slopes_of_shares, without_own
+from superpose.shares import SPREAD, Shares, shares, without_own
 
 TAIL = 3.0
 """y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""
@@ -276,26 +276,34 @@ def series(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, node
     return _terms(sets, law, taken, g, b, span, node_numbers(nodes, g)).value.sum(0)
 
 
+class Slopes(NamedTuple):
+    """The series' part of each output's loss, `(n, ...)`, and its slopes, each with the others held.
+
+    In g_ij, `(j, i, ...)`; in b_i; in T_i; and in the shares c, `(S, i, ...)`.
+    """
+
+    value: Array
+    overlap: Array
+    bias: Array
+    length: Array
+    share: Array
+
+
 def series_and_slopes(
     sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float = SPREAD
-) -> "Slopes":
+) -> Slopes:
     """The same with its slopes."""
-    k, w = node_numbers(nodes, g), highest(span, nodes)
-    taken = shares(sets, w[None] * g, spread)
+    k = node_numbers(nodes, g)
+    taken = shares(sets, highest(span, nodes)[None] * g, spread)
     terms = _terms(sets, law, taken, g, b, span, k)
     slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
-    by_c = _by_shares(sets, taken, terms, weighed)
-    return with_slope_in_length(span, g, b, terms, slopes + slopes_of_shares(sets, w, g, by_c, spread))
+    return slopes_of(span, g, b, terms, slopes, _by_shares(sets, taken, terms, weighed))
 
 
-Slopes = tuple[Array, Array, Array, Array]
-"""A part of each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`, in b_i and in T_i."""
-
-
-def with_slope_in_length(span: Period, g: Array, b: Array, terms: Terms, by_g: Array) -> Slopes:
-    """The series and all its slopes: that in T from the others, as T only sets the scale."""
+def slopes_of(span: Period, g: Array, b: Array, terms: Terms, by_g: Array, by_c: Array) -> Slopes:
+    """The slope in T follows from the others, as T only sets the scale."""
     value, by_b, of_square = terms.value.sum(0), terms.bias.sum(0), terms.of_square.real.sum(0)
-    return value, by_g, by_b, (value + of_square - (g * by_g).sum(0) - b * by_b) / span.length
+    return Slopes(value, by_g, by_b, (value + of_square - (g * by_g).sum(0) - b * by_b) / span.length, by_c)
 
 
 def node_numbers(nodes: int, like: Array) -> Array:
@@ -319,18 +327,18 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
 def added(
     sets: Sets, law: Magnitude, g: Array, b: Array, series: Callable[[Period], Slopes], *, nodes: int, spread: float
 ) -> tuple[Array, Array, Array]:
-    """The closed part and the series with their slopes, T moving with g and b; an output depends on its own column and bias."""
-    span = period(sets, law, g, b, nodes=nodes)
+    """The closed part and the series with their slopes, T moving with g and b, and the shares with all three."""
+    found = series(period(sets, law, g, b, nodes=nodes))
 
-    def closed_of(g: Array, b: Array, length: Array) -> Array:
-        return closed_part(sets, law, span._replace(length=length), g, b, nodes=nodes, spread=spread)
+    def rest(g: Array, b: Array) -> tuple[Array, Array]:
+        span = period(sets, law, g, b, nodes=nodes)
+        left = shares(sets, highest(span, nodes)[None] * g, spread).left
+        closed = closed_part(sets, law, span, g, b, nodes=nodes, spread=spread)
+        return closed + found.length * span.length - (found.share * left).sum(0), closed
 
-    closed, pull = jax.vjp(closed_of, g, b, span.length)
-    value, *slopes = series(span)
-    by_g, by_b, by_length = (x + y for x, y in zip(pull(jnp.ones_like(closed)), slopes, strict=True))
-    _, pull_length = jax.vjp(lambda g, b: period(sets, law, g, b, nodes=nodes).length, g, b)
-    of_g, of_b = pull_length(by_length)
-    return closed + value, by_g + of_g, by_b + of_b
+    _, pull, closed = jax.vjp(rest, g, b, has_aux=True)
+    by_g, by_b = pull(jnp.ones_like(closed))  # an output depends on its own column and bias alone
+    return closed + found.value, by_g + found.overlap, by_b + found.bias
 
 
 def _second_pass(

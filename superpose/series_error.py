@@ -1,8 +1,9 @@
 """How far the series with so many nodes is from the loss: what three times as many more nodes change, and what lies beyond those.
 
-The nodes from K to 4K are added up. Beyond, terms are looked at on a ladder of frequencies and their sizes added up, as if none
-cancelled another: so weak overlaps count, whose terms change sign too late for any number of nodes to show. A longer period
-comes with more nodes, so what the shorter one cuts off is seen as well. Arrays are (input j, output i, ...).
+The nodes from K to 4K are added up. Beyond, a few terms in a row are averaged on a ladder of frequencies, and the sizes of the
+averages added up as if none cancelled another: so weak overlaps count, whose terms change sign too late for any number of nodes
+to show. A longer period comes with more nodes, so what the shorter one cuts off is seen as well.
+Arrays are (input j, output i, ...).
 
 Everything takes the number of nodes as a traced number: one program serves all.
 """
@@ -31,6 +32,8 @@ FINER = 4
 """So many times the nodes are the truth that nodes are held against."""
 RUNGS = 2.0 ** (0.75 * np.arange(17))
 """Frequencies beyond, in units of the highest."""
+BLOCK = 8
+"""Nodes in a row at each rung, whose terms are averaged: what turns fast cancels, what turns too slowly to show does not."""
 
 
 def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
@@ -54,23 +57,26 @@ def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array
 
 
 def beyond(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
-    """The sizes of all terms of the series after so many nodes, added up, `(n, ...)`: by the trapezoidal rule in log k."""
+    """The sizes of the terms after so many nodes, averaged over blocks, added up, `(n, ...)`: by the trapezoidal rule in log k."""
     span = period(sets, law, g, b, nodes=nodes)
     taken = shares(sets, highest(span, nodes)[None] * g)
-    size = jax.lax.map(lambda k: _size(sets, law, taken, g, b, span, k), nodes * jnp.asarray(RUNGS, b.dtype))
-    k = (nodes * jnp.asarray(RUNGS, b.dtype)).reshape(-1, *(1,) * b.ndim)
-    step = float(np.log(RUNGS[1]))
-    return step * ((size * k).sum(0) - size[0] * k[0] / 2)
+    rungs = jnp.floor(nodes * jnp.asarray(RUNGS, b.dtype))
+
+    def size(k: Array) -> Array:
+        terms = jax.lax.map(lambda step: _term(sets, law, taken, g, b, span, k + step), jnp.arange(BLOCK, dtype=b.dtype))
+        return k * jnp.abs(terms.mean(0))
+
+    sizes = jax.lax.map(size, rungs)
+    return float(np.log(RUNGS[1])) * (sizes.sum(0) - sizes[0] / 2)
 
 
-def _size(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array) -> Array:
-    """The size of the term at one frequency."""
+def _term(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array) -> Array:
+    """The complex term at one frequency."""
     w = k * (2 * np.pi / span.length)
     (psi,) = law.derivatives(w[None] * g, 0)
     products = jax.tree.map(lambda x: x[None], product(q_of(sets, factors_of(sets, taken), psi)))
     own = [x[None] for x in law.derivatives(w[None] * own_overlaps(sets, g), 2)]
-    terms = series_terms(sets, taken, phase(w * b)[None], span, k[None], products, own)
-    return jnp.abs(terms.complex_value[0])
+    return series_terms(sets, taken, phase(w * b)[None], span, k[None], products, own).complex_value[0]
 
 
 def rounding(sets: Sets, law: Magnitude, g: Array, b: Array) -> Array:

@@ -16,7 +16,6 @@ with w_K the highest frequency of the series and P_s the probability that s is a
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -24,8 +23,8 @@ from superpose.sets import Sets, lift, own_set, set_sums
 
 SPREAD = 12.0
 """In `e^{-t^2 / SPREAD}`: the weight falls as a squared sinc, but is an exponential only."""
-SMALLEST = 1e-30
-"""The product of all c is at least this: it divides."""
+SMALLEST = 1e-24
+"""The product of all c is at least this: it divides, and its parts must be numbers in float32."""
 LEAST = 0.05
 """And each c at least this."""
 
@@ -67,12 +66,6 @@ def shares(sets: Sets, t: Array, spread: float = SPREAD) -> Shares:
 def most(count: int) -> float:
     """The largest 1 - c among so many sets."""
     return 1 - max(LEAST, SMALLEST ** (1 / count))
-
-
-def slopes_of_shares(sets: Sets, w: Array, g: Array, by_c: Array, spread: float = SPREAD) -> Array:
-    """Slopes in g (n, n, ...) of a quantity whose slopes in c (S, n, ...) are `by_c`; `w` (n, ...) the highest frequency."""
-    _, pull = jax.vjp(lambda g: shares(sets, w[None] * g, spread).left, g)
-    return -pull(by_c)[0]
 
 
 def without_own(sets: Sets, found: Shares) -> Array:

@@ -12,7 +12,7 @@ from test_few_active import CASES, KINDS, LAWS, SETS, setting
 from superpose import features
 from superpose.fourier_series import closed_part, highest, node_numbers, period, series, series_and_slopes
 from superpose.sets import sets_of
-from superpose.shares import shares, slopes_of_shares
+from superpose.shares import shares
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
@@ -123,22 +123,21 @@ def test_slopes_are_those_of_the_series(law, kind):
             return series(sets, magnitude, span._replace(length=length), g, b, nodes=16)
 
         slopes = jax.jacfwd(plain, argnums=(0, 1, 2))(g, b, span.length)
-        return series_and_slopes(sets, magnitude, span, g, b, nodes=16), plain(g, b, span.length), slopes
+        found = series_and_slopes(sets, magnitude, span, g, b, nodes=16)
+
+        def left(g, length):
+            return shares(sets, highest(span._replace(length=length), 16)[None] * g).left
+
+        _, pull = jax.vjp(left, g, span.length)
+        of_g, of_length = pull(-found.share)
+        total = found.value, found.overlap + of_g, found.bias, found.length + of_length
+        return total, plain(g, b, span.length), slopes
 
     (value, by_g, by_b, by_length), expected, (g_slopes, b_slopes, length_slopes) = both(g, b)
     assert_close(value, expected)
     assert_close(by_g, np.einsum("iji->ji", np.asarray(g_slopes)), rtol=1e-11)
     assert_close(by_b, np.diagonal(np.asarray(b_slopes)), rtol=1e-11)
     assert_close(by_length, np.diagonal(np.asarray(length_slopes)), rtol=1e-10)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_slopes_of_shares_are_their_derivative(kind):
-    sets, _, g, b = setting("uniform", kind)
-    w = jnp.abs(b) + 1
-    by_c = jnp.asarray(np.random.default_rng(5).standard_normal((len(sets.chance), 5)))
-    expected = jax.grad(lambda g: jnp.sum(by_c * shares(sets, w[None] * g).c))(g)
-    assert_close(slopes_of_shares(sets, w, g, by_c), expected, rtol=64 * EPS)
 
 
 def test_nodes_reach_the_stated_frequency():
