@@ -7,8 +7,9 @@ number of features. `relu_output` computes it to a stated error at about the pri
 `W` has shape (m, n); its column i is the direction of feature i. The loss is summed over features.
 """
 
+import math
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import jax
@@ -26,6 +27,8 @@ Importance = Float[Array, " n"] | Float[Array, ""] | float
 
 FEWEST = 8
 """Nodes below which a series says nothing."""
+FINER = 4
+"""So many times the nodes are the truth that nodes are held against."""
 MOST_NODES = 1024
 """Nodes that `nodes_for` tries at most."""
 SAFETY = 1.25
@@ -119,8 +122,13 @@ def error_estimate(
     _check(params, distribution, nodes)
     law_values, law_tree = jax.tree.flatten(distribution)
     coarse = _output_losses(params.W, params.b, law_values, law_tree, nodes)
-    fine, beyond = _finer(params.W, params.b, law_values, jnp.asarray(nodes), law_tree)
-    return SAFETY * jnp.abs(jnp.sum(importance * (coarse - fine))) + jnp.sum(importance * beyond)
+    fine, beyond = _by_product(params.W, params.b, law_values, jnp.asarray(FINER * nodes), law_tree)
+    return _estimate(importance, coarse, fine, beyond)
+
+
+def _estimate(importance: Importance, coarse: Array, fine: Array, beyond: Array) -> Array:
+    """The formula of `error_estimate`, outputs last."""
+    return SAFETY * jnp.abs(jnp.sum(importance * (coarse - fine), -1)) + jnp.sum(importance * beyond, -1)
 
 
 def nodes_for(
@@ -137,9 +145,27 @@ def nodes_for(
         raise ValueError(f"tolerance = {tolerance}: needs to be positive")
     W, b = (jnp.asarray(x) for x in (params.W, params.b))
     stack = Params(W=W.reshape(-1, *W.shape[-2:]), b=b.reshape(-1, b.shape[-1]))
-    worst, nodes = jnp.inf, FEWEST
+    _check(Params(W=stack.W[0], b=stack.b[0]), distribution, FEWEST)
+    law_values, law_tree = jax.tree.flatten(distribution)
+    weights = jnp.asarray(importance, float)
+
+    @cache
+    def by_product(nodes: int) -> tuple[Array, Array]:
+        return _all_by_product(stack.W, stack.b, law_values, jnp.asarray(nodes), law_tree)
+
+    def share(nodes: int) -> Array:
+        fine, beyond = by_product(FINER * nodes)
+        return _estimate(weights, by_product(nodes)[0], fine, beyond) / jnp.sum(weights * fine, -1)
+
+    fewest = _fewest(share, FEWEST, tolerance)  # one program for all nodes; the loss itself may be compressed
+    return _fewest(lambda nodes: _shares(stack, distribution, weights, nodes), fewest, tolerance)
+
+
+def _fewest(share: Callable[[int], Array], nodes: int, tolerance: float) -> int:
+    """The first of `nodes`, twice as many, .. where no share is above the tolerance."""
+    worst = math.inf
     while nodes <= MOST_NODES:
-        worst = float(_relative_errors(stack, distribution, jnp.asarray(importance, float), nodes).max())
+        worst = float(share(nodes).max())
         if worst <= tolerance:
             return nodes
         nodes *= 2
@@ -147,7 +173,7 @@ def nodes_for(
 
 
 @partial(jax.jit, static_argnums=3)
-def _relative_errors(stack: Params, distribution: Any, importance: Array, nodes: int) -> Array:
+def _shares(stack: Params, distribution: Any, importance: Array, nodes: int) -> Array:
     """`error_estimate` over the loss, of each model."""
 
     def one(params: Params) -> Array:
@@ -216,8 +242,8 @@ def _losses(params: Params, distribution: features.Distribution, nodes: int) -> 
 
 
 @partial(jax.jit, static_argnums=4)
-def _finer(W: Array, b: Array, law_values: list, nodes: Array, law_tree: Any) -> tuple[Array, Array]:
-    """Each output's loss with more nodes than `nodes`, and what may lie beyond these."""
+def _by_product(W: Array, b: Array, law_values: list, nodes: Array, law_tree: Any) -> tuple[Array, Array]:
+    """Each output's loss with so many nodes by the direct product, and what may lie beyond these; one program for all nodes."""
 
     @_precisely
     def one(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
@@ -226,11 +252,13 @@ def _finer(W: Array, b: Array, law_values: list, nodes: Array, law_tree: Any) ->
         way, rounding = _way(sets, law), series_error.rounding(sets, law, gram, b)
         if way in (binary_states, box_averages):
             return way.losses(sets, law, gram, b, nodes=0), rounding
-        finer = series_error.FINER * nodes
-        beyond = series_error.beyond(sets, law, gram, b, finer)
-        return series_error.fine_losses(sets, law, gram, b, finer), beyond + rounding
+        beyond = series_error.beyond(sets, law, gram, b, nodes)
+        return series_error.fine_losses(sets, law, gram, b, nodes), beyond + rounding
 
     return _each(one, len(b))((W, b), (nodes, *law_values))
+
+
+_all_by_product = jax.jit(jax.vmap(_by_product, in_axes=(0, 0, None, None, None)), static_argnums=4)
 
 
 def _setting(params: Params, distribution: features.Distribution) -> tuple[Sets, Magnitude, Array]:

@@ -28,8 +28,6 @@ from superpose.magnitudes import Magnitude, phase
 from superpose.sets import Sets, product
 from superpose.shares import Shares, shares
 
-FINER = 4
-"""So many times the nodes are the truth that nodes are held against."""
 RUNGS = 2.0 ** (0.75 * np.arange(17))
 """Frequencies beyond, in units of the highest."""
 BLOCK = 8
@@ -84,4 +82,4 @@ def rounding(sets: Sets, law: Magnitude, g: Array, b: Array) -> Array:
     first = sets.density.reshape(-1, *(1,) * (g.ndim - sets.density.ndim), *sets.density.shape[1:]) * g
     square = (jnp.abs(b) + law.moments[0] * jnp.abs(first).sum(0)) ** 2 + law.moments[1] * (first * g).sum(0)
     x = law.moments[1] * sets.density.reshape(-1, *(1,) * (b.ndim - sets.density.ndim), *sets.density.shape[1:])
-    return 16 * jnp.finfo(b.dtype).eps * (x + square)
+    return 4 * jnp.finfo(b.dtype).eps * (x + square)

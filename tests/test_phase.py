@@ -420,7 +420,7 @@ def test_certificates_say_what_they_state(solved):
         assert np.all(row["lowest_eigenvalue"][certified] >= -1e-6)
         assert np.all(np.take_along_axis(certified, row["best"][:, None], 1))
         assert np.all(row["steps"] <= TINY.steps)
-        assert np.all(row["loss_error"] == 0)  # n=2: a closed form
+        assert np.all(row["loss_error"] <= 64 * EPS)  # n=2: a closed form, so rounding
 
 
 @x64

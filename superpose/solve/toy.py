@@ -14,14 +14,14 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from superpose import features, labels, toy_model
-from superpose.expected_loss import Importance, relu_output
+from superpose.expected_loss import MOST_NODES, Importance, nodes_for, relu_output
 from superpose.solve.basins import basins
 from superpose.solve.dense import minimize
 from superpose.solve.solution import INEXACT, Solution
 from superpose.toy_model import Params
 
-FEWEST, MOST, MORE = 64, 1024, 4
-"""Nodes of the first search and of the last, and the factor between one and the next."""
+FEWEST = 64
+"""Nodes of the first search."""
 FINER = 2
 """The loss with so many times the nodes goes into the certificate."""
 
@@ -137,7 +137,7 @@ def toy_minima(
         restarts: random starts.
         starts: starts in plain units instead, with a leading axis.
         tolerance: the largest gap of a certified minimum, as a share of its loss; the error of the loss counts.
-        nodes: terms of the loss's series; None: 64, and more where a minimum asks for it, up to 1,024.
+        nodes: terms of the loss's series; None: 64, and where a minimum asks for more what `nodes_for` says, up to 1,024.
         steps: at most so many quasi-Newton steps a start.
         lanes: starts that are worked on side by side; a matter of speed and memory, not of the result.
 
@@ -162,10 +162,19 @@ def toy_minima(
         raise ValueError("nodes = None: needs a number under vmap or jit, where it cannot be chosen from the result")
     count = nodes or FEWEST
     found = _minima(jax.vmap(units.natural)(first), law, weights, _Settings(count, steps, tolerance, lanes))
-    while nodes is None and count < MOST and jnp.any(found.reason == INEXACT):
-        count *= MORE
+    while nodes is None and count < MOST_NODES and jnp.any(found.reason == INEXACT):
+        count = max(2 * count, _nodes_for(found, law, weights, tolerance))
         found = _minima(jax.vmap(units.natural)(found.params), law, weights, _Settings(count, steps, tolerance, lanes))
     return found
+
+
+def _nodes_for(found: Minima, law: features.Distribution, importance: Array, tolerance: float) -> int:
+    """The nodes with which the error takes half of the tolerance, for all that were found."""
+    finite = jnp.isfinite(found.loss)
+    try:
+        return nodes_for(jax.tree.map(lambda x: x[finite], found.params), law, importance, tolerance=tolerance / 2)
+    except ValueError:
+        return MOST_NODES
 
 
 @partial(jax.jit, static_argnums=3)
