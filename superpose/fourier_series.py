@@ -33,6 +33,9 @@ from superpose.shares import SPREAD, Shares, shares, without_own
 TAIL = 3.0
 """y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""
 
+SHORTEST = 1e-6
+"""No period is shorter."""
+
 
 class Period(NamedTuple):
     """`length` T of each output, and whether y is never negative (`on`) or never positive (`off`); shapes `(n, ...)`.
@@ -79,7 +82,7 @@ def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array
         high, low = b + tops.sum(0), b - bottoms.sum(0)
         up, down = (_bennett(variance, x.max(0), level) for x in (tops - first, bottoms + first))
     reach = jnp.maximum(jnp.minimum(high, mean + up), -jnp.maximum(low, mean - down))
-    return Period(jnp.maximum(1.0001 * reach, 1e-6), low >= 0, high <= 0)
+    return Period(jnp.maximum(1.0001 * reach, SHORTEST), low >= 0, high <= 0)
 
 
 def _set_extremes(sets: Sets, x: Array) -> Array:
@@ -91,13 +94,13 @@ def _set_extremes(sets: Sets, x: Array) -> Array:
 
 def _bennett(variance: Array, excess: Array, level: Array) -> Array:
     """T with `variance / excess^2 h(excess t / variance) >= level`, at most slightly larger than need be."""
-    tiny = jnp.finfo(variance.dtype).tiny ** 0.25
-    excess, variance = jnp.maximum(excess, tiny), jnp.maximum(variance, tiny**2)
-    target = level * excess**2 / variance
-    x = target / 3 + jnp.sqrt(target**2 / 9 + 2 * target)  # Bernstein's bound: too large, and h is convex
+    excess = jnp.maximum(excess, SHORTEST)
+    ratio = jnp.maximum(variance / excess**2, 1e-9)  # or slopes overflow in float32
+    target = level / ratio
+    x = target / 3 * (1 + jnp.sqrt(1 + 18 / target))  # Bernstein's bound: too large, and h is convex
     for _ in range(3):
         x = x - ((1 + x) * jnp.log1p(x) - x - target) / jnp.log1p(x)
-    return x * variance / excess
+    return x * ratio * excess
 
 
 def closed_part(
