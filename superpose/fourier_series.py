@@ -35,6 +35,8 @@ TAIL = 3.0
 
 SHORTEST = 1e-6
 """No period is shorter."""
+SMOOTH = 0.02
+"""The period is a smooth function of the overlaps: corners are rounded off over this share of their size."""
 
 
 class Period(NamedTuple):
@@ -68,28 +70,48 @@ def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array
     first, second, _ = set_moments(sets, law, g)
     mean, variance = b + first.sum(0), (second - first**2).sum(0)
     level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
-    positive, negative = jnp.maximum(g, 0), jnp.maximum(-g, 0)
-    if not np.isfinite(law.support[1]):
-        spread = 2 * (g**2 * lift(sets.density, g)).sum(0)
-        width = jnp.sqrt(jnp.maximum(2 * spread * level, jnp.finfo(b.dtype).tiny))
-        up, down = (side.max(0) * level + width for side in (positive, negative))
-        high = jnp.where(positive.max(0) > 0, jnp.inf, b)
-        low = jnp.where(negative.max(0) > 0, -jnp.inf, b)
+    width = SMOOTH * jnp.sqrt((g**2).sum(0) + SHORTEST**2)
+    positive, negative = _positive(g, width), _positive(-g, width)
+    if np.isfinite(law.support[1]):
+        tops, bottoms = _extremes(sets, law, positive, negative), _extremes(sets, law, negative, positive)
+        up, down = (_bennett(variance, _largest(x), level) for x in (tops - first, bottoms + first))
+        above = _smaller(b + tops.sum(0), mean + up, width)
+        below = _smaller(bottoms.sum(0) - b, down - mean, width)
     else:
-        highest = law.support[1] * positive - law.support[0] * negative
-        lowest = -law.support[1] * negative + law.support[0] * positive
-        tops, bottoms = (_set_extremes(sets, x) for x in (highest, -lowest))
-        high, low = b + tops.sum(0), b - bottoms.sum(0)
-        up, down = (_bennett(variance, x.max(0), level) for x in (tops - first, bottoms + first))
-    reach = jnp.maximum(jnp.minimum(high, mean + up), -jnp.maximum(low, mean - down))
-    return Period(jnp.maximum(1.0001 * reach, SHORTEST), low >= 0, high <= 0)
+        spread = jnp.sqrt(4 * level * (g**2 * lift(sets.density, g)).sum(0) + SHORTEST**2)
+        above = mean + _largest(positive) * level + spread
+        below = _largest(negative) * level + spread - mean
+    reach = below + _positive(above - below, width)
+    rise, fall = (_extremes(sets, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
+    return Period(_positive(reach, SHORTEST), fall <= b, rise <= -b)
 
 
-def _set_extremes(sets: Sets, x: Array) -> Array:
-    """Largest part of each set, shape `(S, ...)`: the sum over its features, or the largest where they are exclusive."""
+def _positive(x: Array, width: Array | float) -> Array:
+    """`max(x, 0)` or at most `width / 2` more, smoothly."""
+    return (x + jnp.sqrt(x**2 + width**2)) / 2
+
+
+def _smaller(x: Array, y: Array, width: Array) -> Array:
+    """`min(x, y)` or at most `width / 2` more, smoothly."""
+    return x + width / 2 - _positive(x - y, width)
+
+
+def _largest(x: Array) -> Array:
+    """The largest of positive numbers or a little more, smoothly: their norm of order 16."""
+    scale = jax.lax.stop_gradient(x.max(0))
+    return scale * ((x / scale) ** 16).sum(0) ** (1 / 16)
+
+
+def _extremes(sets: Sets, law: Magnitude, positive: Array, negative: Array) -> Array:
+    """The largest part of each set, `(S, ...)`, from the positive and negative parts of overlaps.
+
+    The sum over its features, or, smoothly, the largest where they are exclusive.
+    """
+    low, high = law.support
+    each = jnp.where(positive > 0, high * positive, 0) - jnp.where(negative > 0, low * negative, 0)
     if sets.kind == "exclusive" and not sets.alone:
-        return jax.ops.segment_max(x, sets.number, len(sets.chance))
-    return set_sums(sets, x)
+        return jnp.sqrt(set_sums(sets, each**2))
+    return set_sums(sets, each)
 
 
 def _bennett(variance: Array, excess: Array, level: Array) -> Array:
