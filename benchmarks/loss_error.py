@@ -1,6 +1,7 @@
 """Error of the exact loss and of its estimate, over weights of the kinds that people meet: random, structured, solved and trained.
 
-`python -m benchmarks.loss_error` prints, for laws, sizes and both precisions, how many models miss 1e-4 of the loss, the worst,
+`python -m benchmarks.loss_error` prints, for laws, sizes and both precisions, how many models miss 1e-4 of the loss, how many
+besides those of orthogonal columns, the worst,
 how the estimate compares with the error (median, 90th percentile, smallest ratio), and how often it lies below. Truth is the
 direct product in float64 with 16 times as many nodes, at least 4,096. `python -m benchmarks.loss_error uniform,6,300` takes one
 law, n and number of models.
@@ -158,13 +159,14 @@ def _value(params: Params, law: features.Distribution, nodes: int) -> tuple[jax.
 
 
 def judged(case: tuple[str, int, int]) -> dict[tuple[str, int], np.ndarray]:
-    """For each precision and number of nodes, rows of loss, error and estimate."""
+    """For each precision and number of nodes, rows of loss, error, estimate and whether the columns are orthogonal."""
     name, n, count = case
     rng, kinds = np.random.default_rng([n, count]), [*PLAIN, "solved", "trained"]
     most = MOST_NODES.get(n, max(NODES))
     rows: dict[tuple[str, int], list] = {}
     for i in range(count):
-        params, law = model(rng, name, n, kinds[i % len(kinds)])
+        kind = kinds[i % len(kinds)]
+        params, law = model(rng, name, n, kind)
         leaves, tree = jax.tree.flatten(law)
         nodes = jnp.asarray(max(16 * most, 4096))
         truth = float(expected_loss._by_product(params.W, params.b, leaves, nodes, tree)[0].sum())
@@ -175,25 +177,28 @@ def judged(case: tuple[str, int, int]) -> dict[tuple[str, int], np.ndarray]:
             for k in NODES:
                 if k <= most and not (precision == np.float32 and k > 64):
                     value, estimate = map(float, _value(single, single_law, k))
-                    rows.setdefault((precision.__name__, k), []).append((truth, abs(value - truth), estimate))
+                    rows.setdefault((precision.__name__, k), []).append(
+                        (truth, abs(value - truth), estimate, kind == "orthogonal")
+                    )
     return {key: np.array(row) for key, row in rows.items()}
 
 
 def line(case: tuple[str, int, int], precision: str, nodes: int, rows: np.ndarray) -> str:
     """One line of the table."""
-    truth, error, estimate = rows.T
+    truth, error, estimate, orthogonal = rows.T
     share = error / truth
     resolved = share > (RESOLVED if precision == "float64" else 1e-7)
     ratio = estimate[resolved] / error[resolved]
     at = [np.median(ratio), np.quantile(ratio, 0.9), ratio.min()] if len(ratio) else [np.nan] * 3
     columns = f"{case[0]:12} {case[1]:4} {precision:8} {nodes:5} {len(rows):5}"
-    columns = f"{columns} {100 * np.mean(share > 1e-4):7.1f} {share.max():9.1e}"
+    columns = f"{columns} {100 * np.mean(share > 1e-4):7.1f}"
+    columns = f"{columns} {100 * np.mean((share > 1e-4) & (orthogonal == 0)):7.1f} {share.max():9.1e}"
     return f"{columns} {at[0]:8.1f} {at[1]:9.1f} {at[2]:8.2f} {int((estimate < error).sum()):6}"
 
 
 def main(cases: list[tuple[str, int, int]]) -> None:
     """Print the table."""
-    head = f"{'law':12} {'n':>4} {'':8} {'nodes':>5} {'tried':>5} {'% >1e-4':>7} {'worst':>9}"
+    head = f"{'law':12} {'n':>4} {'':8} {'nodes':>5} {'tried':>5} {'% >1e-4':>7} {'besides':>7} {'worst':>9}"
     print(f"{head} {'median':>8} {'90 %':>9} {'least':>8} {'below':>6}")
     for case in cases:
         for (precision, nodes), rows in judged(case).items():

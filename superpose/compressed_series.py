@@ -25,18 +25,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose import fourier_series
+from superpose import fourier_series, many_inputs
+from superpose.column_sums import column_sums, sums_of
 from superpose.fourier_series import (
-    Period,
     Slopes,
     Terms,
     added,
     by_share,
-    closed_part,
     factors_of,
     highest,
     node_numbers,
-    period,
     q_of,
     quotient,
     series_terms,
@@ -45,8 +43,9 @@ from superpose.fourier_series import (
 )
 from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
+from superpose.period import Period
 from superpose.sets import Sets, combine, product
-from superpose.shares import SMALLEST, Shares, most, shares
+from superpose.shares import SMALLEST, Shares, left_of, most, shares
 
 FEWEST = 32
 """Features from which it is the faster way."""
@@ -102,25 +101,12 @@ def _chebyshev_moments(x: Array, skipped: int, terms: int) -> Array:
     far, step = [near[0]], 2 * near[STRIDE // 2] ** 2 - 1
     for _ in range(STRIDE, terms, STRIDE):
         far.append(step if len(far) == 1 else 2 * step * far[-1] - far[-2])
-    products = _sums_of([a * b for b in far for a in near])
+    products = sums_of([a * b for b in far for a in near])
     sums = products[:STRIDE]
     for k in range(STRIDE, terms, STRIDE):
         sums += [products[k], *(2 * products[k + a] - sums[k - a] for a in range(1, STRIDE))]
     at_zero = np.cos(np.arange(terms) * np.pi / 2).round()
     return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None]
-
-
-@jax.custom_jvp
-def _sums_of(arrays: list[Array]) -> list[Array]:
-    """Each summed over its first axis, in one pass over all."""
-    zeros = [jnp.zeros((), x.dtype) for x in arrays]
-    return list(jax.lax.reduce(arrays, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0,)))
-
-
-@_sums_of.defjvp
-def _sums_of_jvp(primals: tuple[list], tangents: tuple[list]) -> tuple[list[Array], list[Array]]:
-    """As sums are; JAX has no rule for a reduction of several arrays of which some do not change."""
-    return _sums_of(*primals), _sums_of(*tangents)
 
 
 def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
@@ -264,12 +250,11 @@ def _chosen(holds: Array, found: Any, direct: Any, g: Array, b: Array) -> Any:
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
     """As `fourier_series.losses`, of one model."""
-    span = period(sets, law, g, b, nodes=nodes)
-    how = {"nodes": nodes, "spread": SPREAD}
+    closed, span = _closed(sets, law, g, b, nodes=nodes)
     taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
     done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
-    direct = partial(fourier_series.series, sets, law, span, **how)
-    return closed_part(sets, law, span, g, b, **how) + _chosen(done.holds, done.terms.value.sum(0), direct, g, b)
+    direct = partial(fourier_series.series, sets, law, span, nodes=nodes, spread=SPREAD)
+    return closed + _chosen(done.holds, done.terms.value.sum(0), direct, g, b)
 
 
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
@@ -278,20 +263,43 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
     def series(span: Period) -> Slopes:
         taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
         done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
-        found = slopes_of(span, g, b, done.terms, *_slopes(sets, done, span, g))
         direct = partial(fourier_series.series_and_slopes, sets, law, span, nodes=nodes, spread=SPREAD)
-        return _chosen(done.holds, found, direct, g, b)
+        return _chosen(done.holds, _slopes(sets, done, span, nodes, g, b), direct, g, b)
 
-    return added(sets, law, g, b, series, nodes=nodes, spread=SPREAD)
+    return added(partial(_closed, sets, law, nodes=nodes), series, g, b)
 
 
-def _slopes(sets: Sets, done: Passed, span: Period, g: Array) -> tuple[Array, Array]:
-    """The series' slopes in g_ij and in the shares, `(j, i)`."""
+def _closed(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Period]:
+    span = many_inputs.period(sets, law, g, b, nodes=nodes)
+    return many_inputs.closed_part(sets, law, span, g, b, nodes=nodes, spread=SPREAD), span
+
+
+def _slopes(sets: Sets, done: Passed, span: Period, nodes: int, g: Array, b: Array) -> Slopes:
+    """The series' value and slopes: at held shares, and those of the shares.
+
+    What is compressed depends on shares by the product of c alone: as q changes with c in the polynomial.
+    """
     slopes = done.bulk.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
-    held, share = _of_large(sets, done, span)
+    held, by_c = _of_large(sets, done, span)
     at = done.large, np.arange(len(g))
-    by_c = done.terms.value.sum(0)[None] / done.taken.c  # q changes with c in the polynomial, the product of c here
-    return slopes.at[at].set(held), by_c.at[at].set(share)
+    found = slopes_of(span, g, b, done.terms, slopes.at[at].set(held))
+
+    def logs(g: Array, T: Array) -> Array:
+        def each(g: Array, p: Array, w: Array) -> list[Array]:
+            return [jnp.log1p(-left_of(p, w * g, len(b), SPREAD))]
+
+        return column_sums(each, g, sets.density[:, None], (2 * np.pi * nodes / T,))[0]
+
+    def of_large(g: Array, T: Array) -> Array:
+        p = sets.density[done.large]
+        return left_of(p, 2 * np.pi * nodes / T[None] * jnp.take_along_axis(g, done.large, axis=0), len(b), SPREAD)
+
+    _, pull = jax.vjp(logs, g, span.length)
+    _, pull_large = jax.vjp(of_large, g, span.length)
+    value = found.value
+    by_g, by_length = pull(value)
+    more_g, more_length = pull_large(value[None] / jnp.take_along_axis(done.taken.c, done.large, axis=0) - by_c)
+    return found._replace(overlap=found.overlap + by_g + more_g, length=found.length + by_length + more_length)
 
 
 def _of_large(sets: Sets, done: Passed, span: Period) -> tuple[Array, Array]:

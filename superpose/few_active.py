@@ -92,11 +92,28 @@ def moments(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Mo
     y2 = (second * out).sum(0) + total**2 - squares
     y3 = (third * out).sum(0) + 3 * (total * second.sum(0) - (first * second).sum(0))
     y3 = y3 + total**3 - 3 * total * squares + 2 * (first**3).sum(0)
-    mine, mine_square = own_set(sets, first), own_set(sets, second)
+    about_own = own_set(sets, first), own_set(sets, second), own_set(sets, out)
+    return moments_of_outputs(sets, law, g, b, (mass, y1, y2, y3), (total, second.sum(0), squares), about_own)
+
+
+def moments_of_outputs(
+    sets: Sets, law: Magnitude, g: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple
+) -> Moments:
+    """Moments from what is known of each output, shapes `(n, ...)`.
+
+    Args:
+        sets: of features.
+        law: of magnitudes.
+        g: overlaps, of which the own set's count.
+        b: biases.
+        taken: mass and moments of Y = y - b over what the shares leave.
+        totals: the sums over sets of first moments, of second ones and of squared first ones.
+        about_own: first and second moment of each output's own set, and the measure that its share leaves to it.
+    """
+    (mass, y1, y2, y3), (total, second, squares), (mine, mine_square, q) = taken, totals, about_own
     outside = total - mine
-    outside_square = second.sum(0) - mine_square + outside**2 - (squares - mine**2)
+    outside_square = second - mine_square + outside**2 - (squares - mine**2)
     x, xy, xyy = _own_moments(sets, law, g, b)
-    q = own_set(sets, out)
     return Moments(
         mass=mass,
         first=b * mass + y1,

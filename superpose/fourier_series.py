@@ -24,120 +24,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.few_active import low_order, moments, set_moments, sets_along
+from superpose.few_active import Moments, low_order, moments, sets_along
 from superpose.ladder import ladder, powers, scaled
 from superpose.magnitudes import Magnitude, times_i_power
-from superpose.sets import Sets, active_part, active_slope, lift, own_set, product, set_sums
+from superpose.period import Period, period
+from superpose.sets import Sets, active_part, active_slope, lift, own_set, product
 from superpose.shares import SPREAD, Shares, shares, without_own
-
-TAIL = 3.0
-"""y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""
-
-SHORTEST = 1e-6
-"""No period is shorter."""
-SMOOTH = 0.02
-"""The period is a smooth function of the overlaps: corners are rounded off over this share of their size."""
-
-
-class Period(NamedTuple):
-    """`length` T of each output, and whether y is never negative (`on`) or never positive (`off`); shapes `(n, ...)`.
-
-    Then r(y) is y or 0, and no series is needed. So for an ignored feature, whose y = b_i would be an atom.
-    """
-
-    length: Array
-    on: Array
-    off: Array
-
-    @property
-    def kink(self) -> Array:
-        """1 where y can have both signs, else 0."""
-        return (~(self.on | self.off)).astype(self.length.dtype)
-
-    @property
-    def side(self) -> Array:
-        """1 where y is never negative, -1 where it is never positive, else 0."""
-        return self.on.astype(self.length.dtype) - (self.off & ~self.on).astype(self.length.dtype)
-
-
-def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array) -> Period:
-    """A period such that y leaves [-T, T] on each side with probability at most `nodes^-TAIL`, or never.
-
-    Bounded laws: Bennett's inequality, `P(Y - EY >= t) <= exp(-v h(D t / v) / D^2)`, `h(x) = (1 + x) ln(1 + x) - x`, with v
-    the variance and D the largest excess of one set; h is inverted by Newton steps that stay on the safe side. Exponential
-    magnitudes: Bernstein's, `t = D l + sqrt(2 V l)`, V = 2 sum p g^2.
-    """
-    first, second, _ = set_moments(sets, law, g)
-    mean, variance = b + first.sum(0), (second - first**2).sum(0)
-    level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
-    width = SMOOTH * jnp.sqrt((g**2).sum(0) + SHORTEST**2)
-    positive, negative = _positive(g, width), _positive(-g, width)
-    if np.isfinite(law.support[1]):
-        tops, bottoms = _extremes(sets, law, positive, negative), _extremes(sets, law, negative, positive)
-        up, down = (_bennett(variance, _largest(x), level) for x in (tops - first, bottoms + first))
-        above = _smaller(b + tops.sum(0), mean + up, width)
-        below = _smaller(bottoms.sum(0) - b, down - mean, width)
-    else:
-        spread = jnp.sqrt(4 * level * (g**2 * lift(sets.density, g)).sum(0) + SHORTEST**2)
-        above = mean + _largest(positive) * level + spread
-        below = _largest(negative) * level + spread - mean
-    reach = below + _positive(above - below, width)
-    rise, fall = (_extremes(sets, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
-    return Period(_positive(reach, SHORTEST), fall <= b, rise <= -b)
-
-
-def _positive(x: Array, width: Array | float) -> Array:
-    """`max(x, 0)` or at most `width / 2` more, smoothly."""
-    return (x + jnp.sqrt(x**2 + width**2)) / 2
-
-
-def _smaller(x: Array, y: Array, width: Array) -> Array:
-    """`min(x, y)` or at most `width / 2` more, smoothly."""
-    return x + width / 2 - _positive(x - y, width)
-
-
-def _largest(x: Array) -> Array:
-    """The largest of positive numbers or a little more, smoothly: their norm of order 16."""
-    scale = jax.lax.stop_gradient(x.max(0))
-    return scale * ((x / scale) ** 16).sum(0) ** (1 / 16)
-
-
-def _extremes(sets: Sets, law: Magnitude, positive: Array, negative: Array) -> Array:
-    """The largest part of each set, `(S, ...)`, from the positive and negative parts of overlaps.
-
-    The sum over its features, or, smoothly, the largest where they are exclusive.
-    """
-    low, high = law.support
-    each = jnp.where(positive > 0, high * positive, 0) - jnp.where(negative > 0, low * negative, 0)
-    if sets.kind == "exclusive" and not sets.alone:
-        return jnp.sqrt(set_sums(sets, each**2))
-    return set_sums(sets, each)
-
-
-def _bennett(variance: Array, excess: Array, level: Array) -> Array:
-    """T with `variance / excess^2 h(excess t / variance) >= level`, at most slightly larger than need be."""
-    excess = jnp.maximum(excess, SHORTEST)
-    ratio = jnp.maximum(variance / excess**2, 1e-9)  # or slopes overflow in float32
-    target = level / ratio
-    x = target / 3 * (1 + jnp.sqrt(1 + 18 / target))  # Bernstein's bound: too large, and h is convex
-    for _ in range(3):
-        x = x - ((1 + x) * jnp.log1p(x) - x - target) / jnp.log1p(x)
-    return x * ratio * excess
 
 
 def closed_part(
     sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int | Array, spread: float = SPREAD
 ) -> Array:
-    """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`.
+    """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`."""
+    taken = shares(sets, highest(span, nodes)[None] * g, spread)
+    return low_order(sets, law, taken, g, b) + rest_of(law, span, moments(sets, law, taken, g, b))
 
-    Of the rest `E x^2 - E xy - E x|y| + (E y^2 + E y|y|) / 2`, the absolute values as in the module's formulas.
-    """
-    taken, T = shares(sets, highest(span, nodes)[None] * g, spread), span.length
-    m = moments(sets, law, taken, g, b)
+
+def rest_of(law: Magnitude, span: Period, m: Moments) -> Array:
+    """`E x^2 - E xy - E x|y| + (E y^2 + E y|y|) / 2` over a measure with these moments, without the series."""
+    T = span.length
     odd = span.kink * (2 / (3 * T) * m.third + T / 3 * m.first) + span.side * m.second
     crossed = span.kink * (m.own_second / T + T / 6 * m.own) + span.side * m.own_first
-    rest = law.moments[1] * m.active - m.own_first - crossed + (m.second + odd) / 2
-    return low_order(sets, law, taken, g, b) + rest
+    return law.moments[1] * m.active - m.own_first - crossed + (m.second + odd) / 2
 
 
 def highest(span: Period, nodes: int | Array) -> Array:
@@ -302,16 +210,12 @@ def series(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, node
 
 
 class Slopes(NamedTuple):
-    """The series' part of each output's loss, `(n, ...)`, and its slopes, each with the others held.
-
-    In g_ij, `(j, i, ...)`; in b_i; in T_i; and in the shares c, `(S, i, ...)`.
-    """
+    """The series' part of each output's loss, `(n, ...)`, and its slopes in g_ij, `(j, i, ...)`, in b_i and in T_i."""
 
     value: Array
     overlap: Array
     bias: Array
     length: Array
-    share: Array
 
 
 def series_and_slopes(
@@ -322,13 +226,16 @@ def series_and_slopes(
     taken = shares(sets, highest(span, nodes)[None] * g, spread)
     terms = _terms(sets, law, taken, g, b, span, k)
     slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
-    return slopes_of(span, g, b, terms, slopes, _by_shares(sets, taken, terms, weighed))
+    found = slopes_of(span, g, b, terms, slopes)
+    _, pull = jax.vjp(lambda g, T: shares(sets, 2 * np.pi * nodes / T[None] * g, spread).left, g, span.length)
+    by_g, by_length = pull(-_by_shares(sets, taken, terms, weighed))
+    return found._replace(overlap=found.overlap + by_g, length=found.length + by_length)
 
 
-def slopes_of(span: Period, g: Array, b: Array, terms: Terms, by_g: Array, by_c: Array) -> Slopes:
-    """The slope in T follows from the others, as T only sets the scale."""
+def slopes_of(span: Period, g: Array, b: Array, terms: Terms, by_g: Array) -> Slopes:
+    """With shares held, of which all are functions: the slope in T follows from the others, as T only sets the scale."""
     value, by_b, of_square = terms.value.sum(0), terms.bias.sum(0), terms.of_square.real.sum(0)
-    return Slopes(value, by_g, by_b, (value + of_square - (g * by_g).sum(0) - b * by_b) / span.length, by_c)
+    return Slopes(value, by_g, by_b, (value + of_square - (g * by_g).sum(0) - b * by_b) / span.length)
 
 
 def node_numbers(nodes: int, like: Array) -> Array:
@@ -344,26 +251,26 @@ def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Arr
 
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
-    return added(
-        sets, law, g, b, lambda span: series_and_slopes(sets, law, span, g, b, nodes=nodes), nodes=nodes, spread=SPREAD
-    )
+
+    def closed(g: Array, b: Array) -> tuple[Array, Period]:
+        span = period(sets, law, g, b, nodes=nodes)
+        return closed_part(sets, law, span, g, b, nodes=nodes), span
+
+    return added(closed, lambda span: series_and_slopes(sets, law, span, g, b, nodes=nodes), g, b)
 
 
 def added(
-    sets: Sets, law: Magnitude, g: Array, b: Array, series: Callable[[Period], Slopes], *, nodes: int, spread: float
+    closed: Callable[[Array, Array], tuple[Array, Period]], series: Callable[[Period], Slopes], g: Array, b: Array
 ) -> tuple[Array, Array, Array]:
-    """The closed part and the series with their slopes, T moving with g and b, and the shares with all three."""
-    found = series(period(sets, law, g, b, nodes=nodes))
+    """A closed part and a series with their slopes, T moving with g and b."""
+    (known, length), pull, span = jax.vjp(lambda g, b: _with_length(*closed(g, b)), g, b, has_aux=True)
+    found = series(span._replace(length=length))
+    by_g, by_b = pull((jnp.ones_like(known), found.length))  # an output depends on its own column and bias alone
+    return known + found.value, by_g + found.overlap, by_b + found.bias
 
-    def rest(g: Array, b: Array) -> tuple[Array, Array]:
-        span = period(sets, law, g, b, nodes=nodes)
-        left = shares(sets, highest(span, nodes)[None] * g, spread).left
-        closed = closed_part(sets, law, span, g, b, nodes=nodes, spread=spread)
-        return closed + found.length * span.length - (found.share * left).sum(0), closed
 
-    _, pull, closed = jax.vjp(rest, g, b, has_aux=True)
-    by_g, by_b = pull(jnp.ones_like(closed))  # an output depends on its own column and bias alone
-    return closed + found.value, by_g + found.overlap, by_b + found.bias
+def _with_length(known: Array, span: Period) -> tuple[tuple[Array, Array], Period]:
+    return (known, span.length), span
 
 
 def _second_pass(

@@ -14,17 +14,16 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from superpose.fourier_series import (
-    Period,
     closed_part,
     factors_of,
     highest,
     own_overlaps,
-    period,
     q_of,
     series_terms,
 )
 from superpose.ladder import ladder, powers
 from superpose.magnitudes import Magnitude, phase
+from superpose.period import Period, period
 from superpose.sets import Sets, product
 from superpose.shares import Shares, shares
 

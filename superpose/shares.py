@@ -63,6 +63,11 @@ def shares(sets: Sets, t: Array, spread: float = SPREAD) -> Shares:
     return Shares(left, c, log, jnp.exp(log)[None] / c)
 
 
+def left_of(p: Array, t: Array, count: int, spread: float) -> Array:
+    """1 - c of single features of density p, element by element, among so many."""
+    return jnp.minimum(1, most(count) / jnp.maximum(p, LEAST)) * p * -jnp.expm1(-t * t / spread)
+
+
 def most(count: int) -> float:
     """The largest 1 - c among so many sets."""
     return 1 - max(LEAST, SMALLEST ** (1 / count))
