@@ -26,14 +26,12 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose import fourier_series, many_inputs
-from superpose.column_sums import column_sums, sums_of
+from superpose.column_sums import sums_of
 from superpose.fourier_series import (
+    Factors,
     Slopes,
     Terms,
-    added,
     by_share,
-    factors_of,
-    highest,
     node_numbers,
     q_of,
     quotient,
@@ -45,7 +43,7 @@ from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.period import Period
 from superpose.sets import Sets, combine, product
-from superpose.shares import SMALLEST, Shares, left_of, most, shares
+from superpose.shares import SMALLEST, Shares, left_of, most
 
 FEWEST = 32
 """Features from which it is the faster way."""
@@ -188,28 +186,32 @@ class Passed(NamedTuple):
     """The nodes' terms, and all that the slopes are made from."""
 
     terms: Terms
-    taken: Shares
+    taken: Shares  # of the large overlaps, (1 + LARGE, i)
     bulk: Bulk
     large: Array
     explicit: tuple[Array, Array, Array]  # psi, psi' and q of the large overlaps, (K, 1 + LARGE, i)
     polynomial: Array  # d loss_i / d M_ri, (R, i)
     holds: Array  # whether the Chebyshev series does
+    density: Array
 
 
-def _pass(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, large: Large, k: Array) -> Passed:
-    theta = 2 * np.pi / span.length
+def _pass(sets: Sets, law: Magnitude, log: Array, g: Array, b: Array, span: Period, nodes: int) -> Passed:
+    k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, sets.density[0]
+    large = _large(g)
     overlaps = jnp.take_along_axis(g, large.index, axis=0)
-    bulk = _bulk(sets.density[0], theta, g, large, k)
+    left = left_of(p, nodes * theta[None] * overlaps, len(b), SPREAD)
+    taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left))
+    bulk = _bulk(p, theta, g, large, k)
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
-    factors = jax.tree.map(lambda x: jnp.take_along_axis(x, large.index, axis=0)[None], factors_of(sets, taken))
-    q = q_of(sets, factors, psi)
+    q = q_of(sets, Factors(p / taken.c, (left - p) / taken.c), psi)
     products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))
-    terms = kept(series_terms(sets, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))
+    first = sets._replace(number=np.zeros(len(b), int))  # each output's own feature is the first of the large ones
+    terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))
     of_one = terms.square * terms.every + terms.cross
     polynomial = _transposed(bulk.of_q, of_one) + _transposed(bulk.of_log, of_one + terms.square)
-    holds = _holds(sets.density[0] * law.moments[1], bulk, of_one, of_one + terms.square)
-    return Passed(terms, taken, bulk, large.index, (psi, dpsi, q), polynomial, holds)
+    holds = _holds(p * law.moments[1], bulk, of_one, of_one + terms.square)
+    return Passed(terms, taken, bulk, large.index, (psi, dpsi, q), polynomial, holds, p)
 
 
 def _holds(square: Array, bulk: Bulk, of_one: Array, of_log: Array) -> Array:
@@ -250,67 +252,51 @@ def _chosen(holds: Array, found: Any, direct: Any, g: Array, b: Array) -> Any:
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
     """As `fourier_series.losses`, of one model."""
-    closed, span = _closed(sets, law, g, b, nodes=nodes)
-    taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
-    done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
+    known, span = many_inputs.known(sets, law, g, b, nodes=nodes, spread=SPREAD)
+    done = _pass(sets, law, known.log, g, b, span, nodes)
     direct = partial(fourier_series.series, sets, law, span, nodes=nodes, spread=SPREAD)
-    return closed + _chosen(done.holds, done.terms.value.sum(0), direct, g, b)
+    return known.closed + _chosen(done.holds, done.terms.value.sum(0), direct, g, b)
 
 
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """As `fourier_series.losses_and_slopes`, of one model."""
+    known, pull, span = jax.vjp(
+        lambda g, b: many_inputs.known(sets, law, g, b, nodes=nodes, spread=SPREAD), g, b, has_aux=True
+    )
+    done = _pass(sets, law, known.log, g, b, span, nodes)
 
-    def series(span: Period) -> Slopes:
-        taken = shares(sets, highest(span, nodes)[None] * g, SPREAD)
-        done = _pass(sets, law, taken, g, b, span, _large(g), node_numbers(nodes, g))
-        direct = partial(fourier_series.series_and_slopes, sets, law, span, nodes=nodes, spread=SPREAD)
-        return _chosen(done.holds, _slopes(sets, done, span, nodes, g, b), direct, g, b)
+    def direct(g: Array, b: Array) -> tuple[Slopes, Array]:
+        found = fourier_series.series_and_slopes(sets, law, span, g, b, nodes=nodes, spread=SPREAD)
+        return found, jnp.zeros_like(found.value)
 
-    return added(partial(_closed, sets, law, nodes=nodes), series, g, b)
-
-
-def _closed(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Period]:
-    span = many_inputs.period(sets, law, g, b, nodes=nodes)
-    return many_inputs.closed_part(sets, law, span, g, b, nodes=nodes, spread=SPREAD), span
+    found, by_log = _chosen(done.holds, _slopes(sets, done, span, nodes, g, b), direct, g, b)
+    by_g, by_b = pull(many_inputs.Known(jnp.ones_like(b), *kept((found.length, by_log))))
+    return known.closed + found.value, by_g + found.overlap, by_b + found.bias
 
 
-def _slopes(sets: Sets, done: Passed, span: Period, nodes: int, g: Array, b: Array) -> Slopes:
-    """The series' value and slopes: at held shares, and those of the shares.
-
-    What is compressed depends on shares by the product of c alone: as q changes with c in the polynomial.
-    """
+def _slopes(sets: Sets, done: Passed, span: Period, nodes: int, g: Array, b: Array) -> tuple[Slopes, Array]:
+    """The series' value and slopes, and that in `log prod c`, which is all of the shares that compressed features enter with."""
     slopes = done.bulk.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
-    held, by_c = _of_large(sets, done, span)
+    held, by_c = _of_large(done, span)
     at = done.large, np.arange(len(g))
     found = slopes_of(span, g, b, done.terms, slopes.at[at].set(held))
-
-    def logs(g: Array, T: Array) -> Array:
-        def each(g: Array, p: Array, w: Array) -> list[Array]:
-            return [jnp.log1p(-left_of(p, w * g, len(b), SPREAD))]
-
-        return column_sums(each, g, sets.density[:, None], (2 * np.pi * nodes / T,))[0]
-
-    def of_large(g: Array, T: Array) -> Array:
-        p = sets.density[done.large]
-        return left_of(p, 2 * np.pi * nodes / T[None] * jnp.take_along_axis(g, done.large, axis=0), len(b), SPREAD)
-
-    _, pull = jax.vjp(logs, g, span.length)
-    _, pull_large = jax.vjp(of_large, g, span.length)
-    value = found.value
-    by_g, by_length = pull(value)
-    more_g, more_length = pull_large(value[None] / jnp.take_along_axis(done.taken.c, done.large, axis=0) - by_c)
-    return found._replace(overlap=found.overlap + by_g + more_g, length=found.length + by_length + more_length)
+    overlaps = jnp.take_along_axis(g, done.large, axis=0)
+    _, pull = jax.vjp(
+        lambda g, T: left_of(sets.density[0], 2 * np.pi * nodes / T[None] * g, len(b), SPREAD), overlaps, span.length
+    )
+    by_g, by_length = pull(found.value[None] / done.taken.c - by_c)
+    return found._replace(overlap=found.overlap.at[at].add(by_g), length=found.length + by_length), found.value
 
 
-def _of_large(sets: Sets, done: Passed, span: Period) -> tuple[Array, Array]:
+def _of_large(done: Passed, span: Period) -> tuple[Array, Array]:
     """Slopes in the large overlaps, shares held, and slopes in their shares; shapes (1 + LARGE, i)."""
     terms, (_, dpsi, q) = done.terms, done.explicit
-    gain = jnp.take_along_axis(factors_of(sets, done.taken).gain, done.large, axis=0)
+    c = done.taken.c
+    gain = done.density / c
     elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, gain.dtype)[None, :, None]
     pulled = terms.square[:, None] * (terms.every[:, None] - q) + scaled(elsewhere, terms.cross[:, None])
     pulled = quotient(pulled, jax.lax.complex(q.real + 1, q.imag))
     w = node_numbers(len(q), gain)[:, None] * (2 * np.pi / span.length)[None]
     held = gain * ((pulled * dpsi).real * w[:, None]).sum(0)
     weighed = (terms.square[:, None] * q).real.sum(0)
-    c = jnp.take_along_axis(done.taken.c, done.large, axis=0)
     return held.at[0].add(terms.own_slopes[0].sum(0)), by_share(terms, weighed, elsewhere[0], c)

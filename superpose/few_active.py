@@ -93,18 +93,16 @@ def moments(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Mo
     y3 = (third * out).sum(0) + 3 * (total * second.sum(0) - (first * second).sum(0))
     y3 = y3 + total**3 - 3 * total * squares + 2 * (first**3).sum(0)
     about_own = own_set(sets, first), own_set(sets, second), own_set(sets, out)
-    return moments_of_outputs(sets, law, g, b, (mass, y1, y2, y3), (total, second.sum(0), squares), about_own)
+    own, p = _own_moments(sets, law, g, b), sets_along(sets.density, b)
+    return moments_of_outputs(own, p, b, (mass, y1, y2, y3), (total, second.sum(0), squares), about_own)
 
 
-def moments_of_outputs(
-    sets: Sets, law: Magnitude, g: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple
-) -> Moments:
+def moments_of_outputs(own: tuple, p: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple) -> Moments:
     """Moments from what is known of each output, shapes `(n, ...)`.
 
     Args:
-        sets: of features.
-        law: of magnitudes.
-        g: overlaps, of which the own set's count.
+        own: `E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the own set's part.
+        p: density of each output's feature.
         b: biases.
         taken: mass and moments of Y = y - b over what the shares leave.
         totals: the sums over sets of first moments, of second ones and of squared first ones.
@@ -113,27 +111,32 @@ def moments_of_outputs(
     (mass, y1, y2, y3), (total, second, squares), (mine, mine_square, q) = taken, totals, about_own
     outside = total - mine
     outside_square = second - mine_square + outside**2 - (squares - mine**2)
-    x, xy, xyy = _own_moments(sets, law, g, b)
+    x, xy, xyy = own
     return Moments(
         mass=mass,
         first=b * mass + y1,
         second=b**2 * mass + 2 * b * y1 + y2,
         third=b**3 * mass + 3 * b**2 * y1 + 3 * b * y2 + y3,
-        active=sets_along(sets.density, b) * q,
+        active=p * q,
         own=x * q,
         own_first=xy * q + x * outside,
         own_second=xyy * q + 2 * xy * outside + x * outside_square,
     )
 
 
-def _own_moments(sets: Sets, law: Magnitude, g: Array, b: Array) -> tuple[Array, Array, Array]:
-    """`E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the own set's part, which is active with feature i."""
+def own_moments(law: Magnitude, p: Array, own: Array, b: Array) -> tuple[Array, Array, Array]:
+    """`E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the part of feature i alone, of overlap `own` with itself."""
     mu1, mu2, mu3 = law.moments
+    return p * mu1, p * (b * mu1 + own * mu2), p * (b**2 * mu1 + 2 * b * own * mu2 + own**2 * mu3)
+
+
+def _own_moments(sets: Sets, law: Magnitude, g: Array, b: Array) -> tuple[Array, Array, Array]:
+    """The same, Y the own set's part, which is active with feature i."""
     p, own = sets_along(sets.density, b), diagonal(g)
-    linear, quadratic = b * mu1 + own * mu2, b**2 * mu1 + 2 * b * own * mu2 + own**2 * mu3
+    x, linear, quadratic = own_moments(law, p, own, b)
     if sets.kind == "together" and not sets.alone:
         total, squares = (own_set(sets, set_sums(sets, g**k)) - own**k for k in (1, 2))
         mean, variance, _ = _while_active(law, total, squares, squares)
-        quadratic = quadratic + 2 * linear * mean + mu1 * (variance + mean**2)
-        linear = linear + mu1 * mean
-    return p * mu1, p * linear, p * quadratic
+        quadratic = quadratic + 2 * linear * mean + x * (variance + mean**2)
+        linear = linear + x * mean
+    return x, linear, quadratic

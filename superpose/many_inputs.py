@@ -1,24 +1,40 @@
 """Period and closed part of many independent features with a bounded law: what `period` and `few_active` say, in few passes.
 
-Everything that an output needs of its n inputs is a sum over them, see `superpose.column_sums`; the rest is arithmetic on n
-numbers.
-Arrays are (input j, output i).
+Everything that an output needs of its n inputs is a sum over them; the rest is arithmetic on n numbers, kept apart lest XLA repeat
+it for each input. Arrays are (input j, output i).
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
-from superpose.column_sums import column_sums
-from superpose.few_active import diagonal, moments_of_outputs
+from superpose.column_sums import sums_of
+from superpose.few_active import diagonal, moments_of_outputs, own_moments
 from superpose.fourier_series import highest, rest_of
+from superpose.ladder import kept
 from superpose.magnitudes import Magnitude
 from superpose.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
 from superpose.sets import Sets
 from superpose.shares import left_of
 
 
-def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Period:
+class Known(NamedTuple):
+    """What is known of each output before its series: the closed part of the loss, the period's length, `log prod c`."""
+
+    closed: Array
+    length: Array
+    log: Array
+
+
+def known(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float) -> tuple[Known, Period]:
+    """`superpose.fourier_series.closed_part` with its period and shares."""
+    span = _period(sets, law, g, b, nodes=nodes)
+    closed, log = _closed_part(sets, law, span, g, b, nodes=nodes, spread=spread)
+    return Known(closed, span.length, log), span
+
+
+def _period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Period:
     """`superpose.period.period`."""
     (low, high), mu1, density = law.support, law.moments[0], sets.density[:, None]
 
@@ -33,19 +49,20 @@ def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Per
         top, bottom = high * rise - low * fall, high * fall - low * rise
         return [top, bottom, ((top - p * mu1 * g) / size) ** ORDER, ((bottom + p * mu1 * g) / size) ** ORDER]
 
-    first, variance, square, rise, fall = column_sums(powers, g, density, ())
-    size = jnp.sqrt(square + SHORTEST**2)
-    top, bottom, *excess = column_sums(reached, g, density, (size,))
+    first, variance, square, rise, fall = kept(sums_of(powers(g, density)))
+    size = kept(jnp.sqrt(square + SHORTEST**2))
+    top, bottom, *excess = kept(sums_of(reached(g, density, size[None])))
     level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
     tails = tuple(bennett(variance, norm_from(x, size), level) for x in excess)
     length = reach(b, b + first, tails, (top, bottom), SMOOTH * size)
-    return Period(length, fall <= b, rise <= -b)
+    return Period(kept(length), fall <= b, rise <= -b)
 
 
-def closed_part(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float) -> Array:
-    """`superpose.fourier_series.closed_part`."""
-    n, (mu1, mu2, mu3) = len(b), law.moments
-    own = jnp.asarray(np.eye(n, dtype=bool))
+def _closed_part(
+    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float
+) -> tuple[Array, Array]:
+    """`superpose.fourier_series.closed_part` and `log prod c`."""
+    n, (mu1, mu2, mu3) = len(g), law.moments
 
     def summands(g: Array, inputs: tuple, b: Array, w: Array) -> list[Array]:
         p, own = inputs
@@ -66,8 +83,8 @@ def closed_part(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *,
             first**3,
         ]
 
-    w = highest(span, nodes)
-    sums = column_sums(summands, g, (sets.density[:, None], own), (b, w))
+    w = kept(highest(span, nodes))
+    sums = kept(sums_of(summands(g, (sets.density[:, None], jnp.eye(n, dtype=bool)), b[None], w[None])))
     log, lost, held, single, s1, s2, s3, i1, i2, i3, squares, mixed, cubes = sums
     whole, p, mine = jnp.exp(log), sets.density, diagonal(g)
     mass = -jnp.expm1(log) - whole * lost
@@ -75,6 +92,6 @@ def closed_part(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *,
     y3 = s3 - whole * i3 + 3 * (s1 * s2 - mixed) + s1**3 - 3 * s1 * squares + 2 * cubes
     others = whole / (1 - left_of(p, w * mine, n, spread))
     about_own = p * mu1 * mine, p * mu2 * mine**2, 1 - others
-    m = moments_of_outputs(sets, law, g, b, (mass, *y, y3), (s1, s2, squares), about_own)
+    m = moments_of_outputs(own_moments(law, p, mine, b), p, b, (mass, *y, y3), (s1, s2, squares), about_own)
     low = jnp.maximum(b, 0) ** 2 * whole * (1 + lost - held) + whole * single + others * p * law.relu_error(b, mine)
-    return low + rest_of(law, span, m)
+    return low + rest_of(law, span, m), log

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose.few_active import set_moments
+from superpose.ladder import kept
 from superpose.magnitudes import Magnitude
 from superpose.sets import Sets, lift, set_sums
 
@@ -54,21 +55,21 @@ def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array
     magnitudes: Bernstein's, `t = D l + sqrt(2 V l)`, V = 2 sum p g^2.
     """
     first, second, _ = set_moments(sets, law, g)
-    mean, variance = b + first.sum(0), (second - first**2).sum(0)
+    mean, variance = kept((b + first.sum(0), (second - first**2).sum(0)))
     level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
-    size = jnp.sqrt((g**2).sum(0) + SHORTEST**2)
+    size = kept(jnp.sqrt((g**2).sum(0) + SHORTEST**2))
     width = SMOOTH * size
     positive, negative = positive_part(g, width), positive_part(-g, width)
     if np.isfinite(law.support[1]):
         tops, bottoms = _extremes(sets, law, positive, negative), _extremes(sets, law, negative, positive)
         up, down = (bennett(variance, _largest(x, size), level) for x in (tops - first, bottoms + first))
-        ends = tops.sum(0), bottoms.sum(0)
+        ends = kept((tops.sum(0), bottoms.sum(0)))
     else:
         spread = jnp.sqrt(4 * level * (g**2 * lift(sets.density, g)).sum(0) + SHORTEST**2)
         up, down = (_largest(x, size) * level + spread for x in (positive, negative))
         ends = None
     rise, fall = (_extremes(sets, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
-    return Period(reach(b, mean, (up, down), ends, width), fall <= b, rise <= -b)
+    return Period(kept(reach(b, mean, (up, down), ends, width)), fall <= b, rise <= -b)
 
 
 def reach(b: Array, mean: Array, tails: tuple, ends: tuple | None, width: Array) -> Array:
@@ -91,7 +92,7 @@ def _smaller(x: Array, y: Array, width: Array) -> Array:
 
 def _largest(x: Array, size: Array) -> Array:
     """The largest of positive numbers of about this size or a little more, smoothly: their norm of order 16."""
-    return norm_from(((x / size[None]) ** ORDER).sum(0), size)
+    return norm_from(kept(((x / size[None]) ** ORDER).sum(0)), size)
 
 
 def norm_from(powers: Array, size: Array) -> Array:

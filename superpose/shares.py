@@ -55,17 +55,22 @@ def shares(sets: Sets, t: Array, spread: float = SPREAD) -> Shares:
     """The shares for overlaps times highest frequency `t = w_K g`, of shape (n inputs, n outputs, ...)."""
     cut = jnp.minimum(1, most(len(sets.chance)) / jnp.maximum(sets.chance, LEAST))
     if sets.kind == "together" and not sets.alone:
-        felt = -jnp.expm1(-set_sums(sets, t * t) / spread)
+        felt = _felt(set_sums(sets, t * t) / spread)
         left = lift(cut * sets.chance, felt) * felt
     else:
-        left = lift(cut, t) * set_sums(sets, lift(sets.density, t) * -jnp.expm1(-t * t / spread))
+        left = lift(cut, t) * set_sums(sets, lift(sets.density, t) * _felt(t * t / spread))
     c, log = 1 - left, jnp.log1p(-left).sum(0)
     return Shares(left, c, log, jnp.exp(log)[None] / c)
 
 
 def left_of(p: Array, t: Array, count: int, spread: float) -> Array:
     """1 - c of single features of density p, element by element, among so many."""
-    return jnp.minimum(1, most(count) / jnp.maximum(p, LEAST)) * p * -jnp.expm1(-t * t / spread)
+    return jnp.minimum(1, most(count) / jnp.maximum(p, LEAST)) * p * _felt(t * t / spread)
+
+
+def _felt(u: Array) -> Array:
+    """`1 - e^{-u}`; in float64, whose `expm1` is slow, digits that are lost where u is small do not count."""
+    return 1 - jnp.exp(-u) if u.dtype == jnp.float64 else -jnp.expm1(-u)
 
 
 def most(count: int) -> float:
