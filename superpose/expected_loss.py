@@ -119,9 +119,8 @@ def error_estimate(
     Returns:
         Absolute error, a scalar >= 0; that of rounding where a closed form is used; NaN where the loss is. Raises as `relu_output`.
     """
-    _check(params, distribution, nodes)
+    coarse = output_losses(params, distribution, nodes=nodes)
     law_values, law_tree = jax.tree.flatten(distribution)
-    coarse = _output_losses(params.W, params.b, law_values, law_tree, nodes)
     fine, beyond = _by_product(params.W, params.b, law_values, jnp.asarray(FINER * nodes), law_tree)
     return _estimate(importance, coarse, fine, beyond)
 

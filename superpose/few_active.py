@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from superpose.ladder import kept
 from superpose.magnitudes import Magnitude
 from superpose.sets import Sets, lift, own_set, set_sums
 from superpose.shares import Shares, without_own
@@ -29,12 +30,13 @@ def low_order(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> 
     if sets.removed == 0:
         return taken.whole * square
     chance, density = lift(sets.chance, g), lift(sets.density, g)
-    atom = square * (taken.whole + (taken.others * (taken.left - chance)).sum(0))
+    few = (taken.others * (taken.left - chance)).sum(0)
     others = taken.others[sets.number]
     own = jnp.asarray(np.eye(len(b), dtype=bool).reshape(len(b), len(b), *(1,) * (b.ndim - 1)))
     each = law.relu_square(jnp.broadcast_to(b[None], g.shape), g)
     single = (jnp.where(own, 0, others * each) * density).sum(0)
-    return atom + single + without_own(sets, taken) * sets_along(sets.density, b) * law.relu_error(b, diagonal(g))
+    few, single, alone = kept((few, single, without_own(sets, taken)))
+    return square * (taken.whole + few) + single + alone * sets_along(sets.density, b) * law.relu_error(b, diagonal(g))
 
 
 def sets_along(x: Array, b: Array) -> Array:
@@ -94,7 +96,8 @@ def moments(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Mo
     y3 = y3 + total**3 - 3 * total * squares + 2 * (first**3).sum(0)
     about_own = own_set(sets, first), own_set(sets, second), own_set(sets, out)
     own, p = _own_moments(sets, law, g, b), sets_along(sets.density, b)
-    return moments_of_outputs(own, p, b, (mass, y1, y2, y3), (total, second.sum(0), squares), about_own)
+    known = kept(((mass, y1, y2, y3), (total, second.sum(0), squares), about_own))
+    return moments_of_outputs(own, p, b, *known)
 
 
 def moments_of_outputs(own: tuple, p: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple) -> Moments:

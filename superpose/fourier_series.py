@@ -16,7 +16,7 @@ O(n^2 K) work, O(n^2) memory, no sine or cosine per element. Passes are separate
 belongs to an output again for each of its n inputs. Arrays are (input j, output i, ...), with any further axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose.few_active import Moments, low_order, moments, sets_along
-from superpose.ladder import ladder, powers, scaled
+from superpose.ladder import kept, ladder, powers, scaled
 from superpose.magnitudes import Magnitude, times_i_power
 from superpose.period import Period, period
 from superpose.sets import Sets, active_part, active_slope, lift, own_set, product
@@ -36,7 +36,7 @@ def closed_part(
     sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int | Array, spread: float = SPREAD
 ) -> Array:
     """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`."""
-    taken = shares(sets, highest(span, nodes)[None] * g, spread)
+    taken = shares(sets, kept(highest(span, nodes))[None] * g, spread)
     return low_order(sets, law, taken, g, b) + rest_of(law, span, moments(sets, law, taken, g, b))
 
 
@@ -252,25 +252,14 @@ def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Arr
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
 
-    def closed(g: Array, b: Array) -> tuple[Array, Period]:
+    def closed(g: Array, b: Array) -> tuple[tuple[Array, Array], Period]:
         span = period(sets, law, g, b, nodes=nodes)
-        return closed_part(sets, law, span, g, b, nodes=nodes), span
+        return (closed_part(sets, law, span, g, b, nodes=nodes), span.length), span
 
-    return added(closed, lambda span: series_and_slopes(sets, law, span, g, b, nodes=nodes), g, b)
-
-
-def added(
-    closed: Callable[[Array, Array], tuple[Array, Period]], series: Callable[[Period], Slopes], g: Array, b: Array
-) -> tuple[Array, Array, Array]:
-    """A closed part and a series with their slopes, T moving with g and b."""
-    (known, length), pull, span = jax.vjp(lambda g, b: _with_length(*closed(g, b)), g, b, has_aux=True)
-    found = series(span._replace(length=length))
-    by_g, by_b = pull((jnp.ones_like(known), found.length))  # an output depends on its own column and bias alone
+    (known, _), pull, span = jax.vjp(closed, g, b, has_aux=True)
+    found = series_and_slopes(sets, law, span, g, b, nodes=nodes)
+    by_g, by_b = pull((jnp.ones_like(known), kept(found.length)))  # an output depends on its own column and bias alone
     return known + found.value, by_g + found.overlap, by_b + found.bias
-
-
-def _with_length(known: Array, span: Period) -> tuple[tuple[Array, Array], Period]:
-    return (known, span.length), span
 
 
 def _second_pass(

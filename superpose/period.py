@@ -59,7 +59,7 @@ def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array
     level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
     size = kept(jnp.sqrt((g**2).sum(0) + SHORTEST**2))
     width = SMOOTH * size
-    positive, negative = positive_part(g, width), positive_part(-g, width)
+    positive, negative = positive_part(g, width[None]), positive_part(-g, width[None])
     if np.isfinite(law.support[1]):
         tops, bottoms = _extremes(sets, law, positive, negative), _extremes(sets, law, negative, positive)
         up, down = (bennett(variance, _largest(x, size), level) for x in (tops - first, bottoms + first))
