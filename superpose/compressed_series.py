@@ -55,7 +55,7 @@ SPREAD = 32.0
 """Of the shares: wide enough that R terms hold them where they hold psi."""
 LAST = 4
 """Terms at the end of a Chebyshev series that tell its error."""
-ALLOWED = 0.3
+ALLOWED = 0.1
 """The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
 
 
@@ -204,7 +204,7 @@ def _pass(sets: Sets, law: Magnitude, log: Array, g: Array, b: Array, span: Peri
     bulk = _bulk(p, theta, g, large, k)
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
-    q = q_of(sets, Factors(p / taken.c, (left - p) / taken.c), psi)
+    q = q_of(sets, Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
     products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))
     first = sets._replace(number=np.zeros(len(b), int))  # each output's own feature is the first of the large ones
     terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))

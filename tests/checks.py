@@ -18,7 +18,7 @@ RTOL = max(1e-12, 64 * EPS)
 
 def traced_anew(patch):
     """Let no function be used that was traced before `patch` changed a constant, nor kept that is traced after it."""
-    for name in ("_losses", "_finer", "_value_and_slopes"):
+    for name in ("_losses", "_by_product", "_value_and_slopes"):
         patch.setattr(expected_loss, name, getattr(expected_loss, name).__wrapped__)
 
 

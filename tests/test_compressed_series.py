@@ -58,7 +58,7 @@ def direct(monkeypatch):
 @pytest.mark.parametrize("kind", ["random", "pairs", "pentagons"])
 @pytest.mark.parametrize(("nodes", "terms"), [(16, 40), (64, 112)])
 def test_loss_and_slopes_are_those_of_the_direct_product(nodes, terms, kind, direct):
-    """Losses to 5e-6; slopes, to 4e-3, lose up to R^2 times the last term, at the ends of the range."""
+    """Losses to 5e-6; slopes, to 5e-3, lose up to R^2 times the last term, at the ends of the range."""
     W, b = weights(kind)
     assert compressed_series.terms_for(nodes) == terms
     compared = 0
@@ -67,7 +67,7 @@ def test_loss_and_slopes_are_those_of_the_direct_product(nodes, terms, kind, dir
         expected, (W_slope, b_slope) = direct(W, b, jnp.asarray(p), nodes)
         compared += bool(np.max(np.abs(by_W - W_slope)) > 1e-13)  # two ways
         np.testing.assert_allclose(value, expected, rtol=5e-6)
-        np.testing.assert_allclose(by_W, W_slope, atol=4e-3 * np.abs(W_slope).max(), rtol=0)
+        np.testing.assert_allclose(by_W, W_slope, atol=5e-3 * np.abs(W_slope).max(), rtol=0)
         np.testing.assert_allclose(by_b, b_slope, atol=2e-4 * np.abs(b_slope).max(), rtol=0)
     assert compared >= 2
 
@@ -90,7 +90,7 @@ def test_slope_is_that_of_the_value_and_curvature_that_of_the_slope():
     """Finite differences along a random direction; the interval moves between the ends, not in the derivative."""
     W, b = weights("random")
     rng = np.random.default_rng(2)
-    along, p, h = jnp.asarray(rng.standard_normal(W.shape)), jnp.asarray(0.3), 1e-4
+    along, p, h = jnp.asarray(rng.standard_normal(W.shape)), jnp.asarray(0.3), 2e-5
 
     @jax.jit
     def slope(W):
