@@ -79,15 +79,14 @@ def relu_output(
     parameters, `nodes_for` how many nodes a wanted accuracy takes.
 
     Differentiable in `params` and `importance`, twice: the gradient comes in the same pass (reverse mode first, then forward
-    for Hessians); not in the distribution. The gradient is that of the number returned, which has steps of the size of its error
-    where the period of a series changes.
+    for Hessians); not in the distribution. The gradient is that of the number returned.
 
     Args:
         params: `W` (m, n), `b` (n,).
         distribution: of the n features.
         importance: weight of each feature, scalar or `(n,)`, >= 0.
         nodes: terms of the series, at least 8. The work is proportional to n^2 nodes; from 32 uniform features of one density on,
-            to n^2 R + n nodes, R a little more than `nodes` (`superpose.compressed_series`).
+            to n^2 R + n nodes, R one and a half times `nodes` (`superpose.compressed_series`).
 
     Returns:
         The loss, a scalar >= 0.
