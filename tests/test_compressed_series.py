@@ -87,7 +87,7 @@ def test_repeated_directions_are_no_worse_than_others():
 
 @pytest.mark.x64
 def test_slope_is_that_of_the_value_and_curvature_that_of_the_slope():
-    """Finite differences along a random direction; the interval moves between the ends, not in the derivative: 1.2e-5 at its end."""
+    """Finite differences along a random direction; the interval moves between the ends, not in the derivative: 1.2e-5 there."""
     W, b = weights("random")
     rng = np.random.default_rng(2)
     along, p, h = jnp.asarray(rng.standard_normal(W.shape)), jnp.asarray(0.3), 2e-5
