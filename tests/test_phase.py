@@ -41,7 +41,7 @@ from superpose.phase.diagram import starts as eager_starts
 from superpose.phase.scores import label_boundary
 from superpose.results import ResultError
 from superpose.toy_model import Params
-from tests.checks import RTOL, theorem
+from tests.checks import EPS, RTOL, theorem
 
 TINY = Diagram(densities=4, importances=5, restarts=2, steps=200)
 x64 = pytest.mark.x64
