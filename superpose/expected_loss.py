@@ -92,11 +92,13 @@ def relu_output(
         The loss, a scalar >= 0.
 
     Raises:
-        ValueError: shapes that do not fit, `nodes` below 8, or a derivative in the distribution.
+        ValueError: shapes that do not fit, of importances too; `nodes` below 8; or a derivative in the distribution.
 
     Reference: "Toy Models of Superposition" (Elhage et al. 2022), section 2, for the model and loss.
     """
-    return jnp.sum(importance * output_losses(params, distribution, nodes=nodes))
+    losses = output_losses(params, distribution, nodes=nodes)
+    _check_importance(importance, len(losses))
+    return jnp.sum(importance * losses)
 
 
 def output_losses(params: Params, distribution: features.Distribution, *, nodes: int = 64) -> Float[Array, " n"]:
@@ -119,6 +121,7 @@ def error_estimate(
         Absolute error, a scalar >= 0; that of rounding where a closed form is used; NaN where the loss is. Raises as `relu_output`.
     """
     coarse = output_losses(params, distribution, nodes=nodes)
+    _check_importance(importance, len(coarse))
     law_values, law_tree = jax.tree.flatten(distribution)
     fine, beyond = _by_product(params.W, params.b, law_values, jnp.asarray(FINER * nodes), law_tree)
     return _estimate(importance, coarse, fine, beyond)
@@ -144,6 +147,7 @@ def nodes_for(
     W, b = (jnp.asarray(x) for x in (params.W, params.b))
     stack = Params(W=W.reshape(-1, *W.shape[-2:]), b=b.reshape(-1, b.shape[-1]))
     _check(Params(W=stack.W[0], b=stack.b[0]), distribution, FEWEST)
+    _check_importance(importance, b.shape[-1])
     law_values, law_tree = jax.tree.flatten(distribution)
     weights = jnp.asarray(importance, float)
 
@@ -225,6 +229,11 @@ def _check(params: Params, distribution: features.Distribution, nodes: int) -> N
     if nodes < FEWEST:
         raise ValueError(f"nodes = {nodes}: needs at least {FEWEST}")
     features.check(distribution, n=params.b.shape[0])
+
+
+def _check_importance(importance: Importance, n: int) -> None:
+    if jnp.shape(importance) not in ((), (n,)):
+        raise ValueError(f"importance has shape {jnp.shape(importance)}: needs a scalar or ({n},)")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -17,7 +17,6 @@ from superpose.sets import Sets, lift, set_sums
 
 TAIL = 3.0
 """y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""
-
 SHORTEST = 1e-6
 """No period is shorter."""
 ORDER = 16

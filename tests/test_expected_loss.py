@@ -346,6 +346,12 @@ def test_nodes_for_are_the_fewest_that_reach_the_tolerance():
         expected_loss.nodes_for(params, distribution, tolerance=0.0)
 
 
+@pytest.mark.parametrize("f", [expected_loss.relu_output, expected_loss.error_estimate, expected_loss.nodes_for])
+def test_importances_of_another_length_are_named(f):
+    with pytest.raises(ValueError, match="importance has shape"):
+        f(make_params(), features.SparseUniform(0.1), jnp.ones(4))
+
+
 def models(params):
     """One after the other."""
     return [Params(W=W, b=b) for W, b in zip(params.W, params.b, strict=True)]
