@@ -1,4 +1,4 @@
-"""The series of `superpose.fourier_series` for many features of one density, with the product over features compressed.
+"""The series of `superpose.fourier_series` for many features of one density, with sums over features compressed.
 
 On the nodes `w_k = k theta_i` of output i, a factor `1 + q` of the product and its logarithm are analytic functions of
 `w_k g_ij`, so a Chebyshev series in `x_ij = theta_i g_ij / tau`, tau the largest, holds them for all j at once:
@@ -11,27 +11,27 @@ output's own feature and its largest overlaps stay factors of their own: the ran
 model, in arrays (input j, output i).
 
 f is q, for the terms with one active feature, and `log(1 + q) - q`: so terms with several active features keep their digits where
-p is small. The series converges fast while R is above `K tau`, but for features that are active more often than not, whose log
-has singularities nearby. So what its last terms add is held against what the nodes leave out, and where it is more, as for weights
-with many large overlaps to each output, the direct product takes over.
+p is small. Sums of shares, which are functions of `w_K g_ij`, come from the same moments. The series converges fast while R is
+above `K tau`, but for features that are active more often than not, whose log has singularities nearby. So what its last terms
+add is held against what the nodes leave out, and where it is more, as for weights with many large overlaps to each output, the
+direct product takes over.
 """
 
 import math
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose import fourier_series, many_inputs
-from superpose.column_sums import sums_of
+from superpose import chebyshev, fourier_series
 from superpose.fourier_series import (
     Factors,
     Slopes,
     Terms,
     by_share,
+    highest,
     node_numbers,
     q_of,
     quotient,
@@ -41,27 +41,38 @@ from superpose.fourier_series import (
 )
 from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
+from superpose.many_inputs import (
+    Reach,
+    Single,
+    Sums,
+    Taken,
+    closed_part,
+    period,
+    reach_of,
+    reach_slope,
+    single,
+    single_slope,
+    size_of,
+    sums,
+    taken_by,
+)
 from superpose.period import Period
 from superpose.sets import Sets, combine, product
-from superpose.shares import SMALLEST, Shares, left_of, most
+from superpose.shares import SMALLEST, Shares, left_of
 
 FEWEST = 32
 """Features from which it is the faster way."""
 LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
-STRIDE = 8
-"""Moments come from products of the first so many polynomials with every so-manieth; even, and a divisor of R."""
 SPREAD = 32.0
 """Of the shares: wide enough that R terms hold them where they hold psi."""
-LAST = 4
-"""Terms at the end of a Chebyshev series that tell its error."""
 ALLOWED = 0.1
 """The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
 
 
 def terms_for(nodes: int) -> int:
     """Chebyshev terms R for so many nodes."""
-    return STRIDE * -(-(16 + 3 * nodes // 2) // STRIDE)
+    return chebyshev.STRIDE * -(-(16 + 3 * nodes // 2) // chebyshev.STRIDE)
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
@@ -70,62 +81,31 @@ def applies(sets: Sets, law: Magnitude) -> bool:
 
 
 class Large(NamedTuple):
-    """Each output's own feature and its `LARGE` largest overlaps: which, `(1 + LARGE, i)`; |g| of the others, -1 for these."""
+    """Each output's own feature and its `LARGE` largest overlaps: which, `(1 + LARGE, i)`; the largest |g| of the others.
+
+    `compressed` (j, i) says which are the others.
+    """
 
     index: Array
-    size: Array
+    compressed: Array
+    rest: Array
 
 
 def _large(g: Array) -> Large:
-    size = jax.lax.stop_gradient(jnp.abs(g))
-    row = jnp.arange(len(g), dtype=jnp.int32)[:, None]
-    chosen = [row[:, 0]]
-    for k in range(1 + LARGE):
-        size = jnp.where(row == chosen[-1][None], -1, size)
-        if k < LARGE:
-            chosen.append(jnp.where(size == size.max(0)[None], row, len(g)).min(0))  # argmax, which XLA does not vectorise
-    return Large(jnp.stack(chosen), size)
-
-
-def _chebyshev_moments(x: Array, skipped: int, terms: int) -> Array:
-    """`sum_j T_r(x_ij)`, r < terms, without the `skipped` features of each output, whose x is 0.
-
-    From `2 T_a T_b = T_{a+b} + T_{b-a}` and the sums of products of T_0 .. T_7 with T_0, T_8, T_16, ..: in one pass over x, which
-    stores no polynomial, and with short chains of operations.
-    """
-    near = [jnp.ones_like(x), x]
-    for _ in range(2, STRIDE):
-        near.append(2 * x * near[-1] - near[-2])
-    far, step = [near[0]], 2 * near[STRIDE // 2] ** 2 - 1
-    for _ in range(STRIDE, terms, STRIDE):
-        far.append(step if len(far) == 1 else 2 * step * far[-1] - far[-2])
-    products = sums_of([a * b for b in far for a in near])
-    sums = products[:STRIDE]
-    for k in range(STRIDE, terms, STRIDE):
-        sums += [products[k], *(2 * products[k + a] - sums[k - a] for a in range(1, STRIDE))]
-    at_zero = np.cos(np.arange(terms) * np.pi / 2).round()
-    return jnp.stack(sums) - jnp.asarray(skipped * at_zero, x.dtype)[:, None]
-
-
-def _points(terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positive half of the R = `terms` Chebyshev points, and the matrix from values there to coefficients, `(R, R/2)`.
-
-    `f(-x) = conj f(x)`: even coefficients are those of the real part, odd ones i times those of the imaginary part.
-    """
-    angle = np.pi * (np.arange(terms // 2) + 0.5) / terms
-    order = np.arange(terms)[:, None]
-    return np.cos(angle), np.where(order == 0, 2, 4) / terms * np.cos(order * angle[None, :])
-
-
-def _coefficients(f: Array) -> tuple[Array, Array]:
-    """From values at the points, `(K, R/2)`, those of even orders of the real, of odd orders of the imaginary part."""
-    matrix = jnp.asarray(_points(2 * f.shape[1])[1], f.real.dtype)
-    return f.real @ matrix[0::2].T, f.imag @ matrix[1::2].T
-
-
-def _sums(coefficients: tuple[Array, Array], moments: Array) -> Array:
-    """`sum_r C_kr M_ri`, complex, `(K, i)`."""
-    return jax.lax.complex(coefficients[0] @ moments[0::2], coefficients[1] @ moments[1::2])
+    """By a key, |g| with the row in its last digits: no two are equal, and a maximum tells where it is."""
+    real, whole = g.dtype, jnp.int64 if g.dtype == jnp.float64 else jnp.int32
+    row = jnp.arange(len(g), dtype=whole)
+    digits = 2 ** math.ceil(math.log2(len(g))) - 1
+    bits = jax.lax.bitcast_convert_type(jnp.abs(jax.lax.stop_gradient(g)) + 1, whole)
+    key = jax.lax.bitcast_convert_type((bits & ~digits) | row[:, None], real)
+    key = jnp.where(row[:, None] == row[None], 0, key)
+    chosen = [kept(key.max(0))]
+    for _ in range(LARGE):
+        chosen.append(kept(jnp.where(key < chosen[-1][None], key, 0).max(0)))
+    index = [row] + [jax.lax.bitcast_convert_type(x, whole) & digits for x in chosen[:LARGE]]
+    compressed = (key < chosen[LARGE - 1][None]) & (key > 0)
+    rest = chosen[LARGE] * (1 + (1 + digits) * jnp.finfo(real).eps) - 1  # at least
+    return Large(jnp.stack(index).astype(jnp.int32), compressed, rest)
 
 
 def _log1p(z: Array) -> Array:
@@ -154,138 +134,218 @@ class Bulk(NamedTuple):
     """What the compressed features add to each node, and how it changes with their overlaps."""
 
     x: Array  # scaled overlaps (j, i), 0 for those that are factors of their own
-    scale: Array  # theta_i / tau
+    tau: Array  # x = theta g / tau
     moments: Array  # (R, i)
-    of_q: tuple[Array, Array]  # Chebyshev coefficients of the real and imaginary part of q, (K, R/2)
-    of_log: tuple[Array, Array]  # and of log(1 + q) - q
+    of_q: chebyshev.Coefficients  # (K, R/2)
+    of_log: chebyshev.Coefficients  # of log(1 + q) - q
+    of_shares: chebyshev.Coefficients  # (3, R/2); see _share_functions
     product: tuple[Array, Array]  # sum q, and the rest of prod (1 + q)
+    shares: tuple[Array, Array]  # sums of the real and of the imaginary parts, (3, i)
 
 
 def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
-    tau = (jax.lax.stop_gradient(theta) * jnp.maximum(large.size.max(0), 0)).max()
+    tau = (jax.lax.stop_gradient(theta) * large.rest).max()
     tau = jnp.maximum(tau, 1e-3)  # powers of theta / tau must not overflow where all these overlaps are almost 0
-    scale = theta / tau
-    x = jnp.where(large.size < 0, 0, scale[None] * g)
+    x = jnp.where(large.compressed, kept(theta / tau)[None] * g, 0)
     terms = terms_for(len(k))
-    moments = _chebyshev_moments(x, 1 + LARGE, terms)
-    points = jnp.asarray(_points(terms)[0], g.dtype)
+    skipped = (1 + LARGE) * np.cos(np.arange(terms) * np.pi / 2).round()  # x = 0
+    moments = chebyshev.moments(x, terms) - jnp.asarray(skipped, x.dtype)[:, None]
+    points = jnp.asarray(chebyshev.points(terms), g.dtype)
     rung = ladder(UNIFORM, tau * points, 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
-    left = jnp.minimum(p, most(len(g))) * -jnp.expm1(-((len(k) * tau * points) ** 2) / SPREAD)
+    left = left_of(p, len(k) * tau * points, len(g), SPREAD)
     c = (1 - left)[None]
     q = jax.lax.complex((p * (psi.real - 1) + left[None]) / c, p * psi.imag / c)
-    of_q, of_log = _coefficients(q), _coefficients(_log1p_less(q))
-    one, log = _sums(of_q, moments), _sums(of_log, moments)
+    parts = kept((q, _log1p_less(q), _share_functions(left, points)))
+    of_q, of_log, of_shares = (chebyshev.coefficients(f) for f in parts)
+    one, log, shares = (chebyshev.sums(f, moments) for f in (of_q, of_log, of_shares))
     grown = one + log
     largest = -1.1 * math.log(SMALLEST)  # of 1 over the product of c
     rest = _expm1(jax.lax.complex(jnp.minimum(grown.real, largest), grown.imag)) - one
-    return Bulk(x, scale, moments, of_q, of_log, (one, rest))
+    return Bulk(x, tau, moments, of_q, of_log, of_shares, (one, rest), (shares.real, shares.imag))
+
+
+def _share_functions(left: Array, x: Array) -> Array:
+    """What `many_inputs.Taken` sums over features, of even and of odd order in x beside each other, `(3, R/2)`."""
+    log, ratio, *by_power = taken_by(left, x)
+    return jnp.stack([jax.lax.complex(log, by_power[0]), jax.lax.complex(ratio, by_power[2]), by_power[1] + 0j])
+
+
+def _taken(bulk: tuple[Array, Array], scale: Array, large: Array, overlaps: Array) -> Taken:
+    """Of all features, from the sums of the compressed ones, and 1 - c of the others."""
+    (log, ratio, second), (first, third, _) = bulk
+    compressed = Taken(log, ratio, first / scale, second / scale**2, third / scale**3)
+    return Taken(*(x + y.sum(0) for x, y in zip(compressed, taken_by(large, overlaps), strict=True)))
+
+
+class Closed(NamedTuple):
+    """What the closed part of the losses is made from, beside p."""
+
+    length: Array  # of the period
+    b: Array
+    overlaps: Array  # the large ones, (1 + LARGE, i)
+    known: Sums
+    shares: tuple[Array, Array]  # of the compressed features
+    alone: Array
 
 
 class Passed(NamedTuple):
-    """The nodes' terms, and all that the slopes are made from."""
+    """The loss in its two parts, and all that the slopes are made from."""
 
+    closed: Array
+    series: Array
+    by_closed: Closed  # slopes of the whole loss in these, the series' shares of compressed features held
     terms: Terms
     taken: Shares  # of the large overlaps, (1 + LARGE, i)
     bulk: Bulk
-    large: Array
+    large: Array  # which, (1 + LARGE, i)
+    overlaps: Array
     explicit: tuple[Array, Array, Array]  # psi, psi' and q of the large overlaps, (K, 1 + LARGE, i)
-    polynomial: Array  # d loss_i / d M_ri, (R, i)
+    of_series: Array  # d loss_i / d M_ri, (R, i)
+    of_shares: Array
     holds: Array  # whether the Chebyshev series does
+    single: Single
+    span: Period
     density: Array
 
 
-def _pass(sets: Sets, law: Magnitude, log: Array, g: Array, b: Array, span: Period, nodes: int) -> Passed:
+def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Period, nodes: int) -> Passed:
     k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, sets.density[0]
+    alone = single(law, p, g, b, kept(highest(span, nodes)), SPREAD)
     large = _large(g)
-    overlaps = jnp.take_along_axis(g, large.index, axis=0)
-    left = left_of(p, nodes * theta[None] * overlaps, len(b), SPREAD)
-    taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left))
+    overlaps = kept(jnp.take_along_axis(g, large.index, axis=0))
     bulk = _bulk(p, theta, g, large, k)
+    left = left_of(p, nodes * theta[None] * overlaps, len(b), SPREAD)
+
+    def closed_from(x: Closed) -> tuple[Array, Array]:
+        w = 2 * np.pi / x.length
+        large = left_of(p, nodes * w[None] * x.overlaps, len(b), SPREAD)
+        taken = _taken(x.shares, w / bulk.tau, large, x.overlaps)
+        moved = span._replace(length=x.length)
+        closed = closed_part(law, p, moved, x.b, x.overlaps[0], x.known, taken, x.alone, nodes=nodes, spread=SPREAD)
+        return closed, taken.log
+
+    (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, known, bulk.shares, alone.value))
+    taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left))
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
     q = q_of(sets, Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
     products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))
     first = sets._replace(number=np.zeros(len(b), int))  # each output's own feature is the first of the large ones
     terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))
+    series = terms.value.sum(0)
+    (by_closed,) = pull((jnp.ones_like(closed), series))  # the whole series is proportional to the product of c
     of_one = terms.square * terms.every + terms.cross
-    polynomial = _transposed(bulk.of_q, of_one) + _transposed(bulk.of_log, of_one + terms.square)
-    holds = _holds(p * law.moments[1], bulk, of_one, of_one + terms.square)
-    return Passed(terms, taken, bulk, large.index, (psi, dpsi, q), polynomial, holds, p)
+    of_log = of_one + terms.square
+    of_share = jax.lax.complex(by_closed.shares[0], -by_closed.shares[1])
+    of_series = chebyshev.pulled(bulk.of_q, of_one) + chebyshev.pulled(bulk.of_log, of_log)
+    of_shares = chebyshev.pulled(bulk.of_shares, of_share)
+    holds = _holds(p * law.moments[1], nodes, bulk, (of_one, of_log, of_share))
+    return Passed(
+        closed=closed,
+        series=series,
+        by_closed=by_closed,
+        terms=terms,
+        taken=taken,
+        bulk=bulk,
+        large=large.index,
+        overlaps=overlaps,
+        explicit=(psi, dpsi, q),
+        of_series=of_series,
+        of_shares=of_shares,
+        holds=holds,
+        single=alone,
+        span=span,
+        density=p,
+    )
 
 
-def _holds(square: Array, bulk: Bulk, of_one: Array, of_log: Array) -> Array:
-    """Whether the last Chebyshev terms of the sums of q and of log(1 + q) - q, times what these enter with, are small enough."""
-
-    def last(coefficients: tuple[Array, Array]) -> Array:
-        half, moments = LAST // 2, jnp.abs(bulk.moments[-LAST:])
-        even, odd = (jnp.abs(x[:, -half:]) for x in coefficients)
-        return even @ moments[0::2] + odd @ moments[1::2]
-
-    error = (jnp.abs(of_one) * last(bulk.of_q) + jnp.abs(of_log) * last(bulk.of_log)).sum()
-    share = max(ALLOWED * len(of_one) ** -3.0, 100 * float(jnp.finfo(error.dtype).eps))
-    return error <= share * square * of_one.shape[1]
-
-
-def _transposed(coefficients: tuple[Array, Array], factor: Array) -> Array:
-    """`Re sum_k C_kr factor_ki`, orders interleaved again, `(R, i)`."""
-    even, odd = coefficients[0].T @ factor.real, -coefficients[1].T @ factor.imag
-    return jnp.stack([even, odd], 1).reshape(-1, even.shape[1])
-
-
-def _polynomial_slope(coefficients: Array, x: Array) -> Array:
-    """`sum_r A_ri T_r'(x_ij)`: the series of the derivative, by Clenshaw's recurrence."""
-    r = np.arange(len(coefficients))
-    derivative = np.where((r[None, :] > r[:, None]) & ((r[None, :] - r[:, None]) % 2 == 1), 2.0 * r[None, :], 0)
-    derivative[0] /= 2
-    slope = jnp.asarray(derivative, x.dtype) @ coefficients
-    after, now = jnp.zeros_like(x), jnp.zeros_like(x)
-    for s in range(len(r) - 2, 0, -1):
-        after, now = now, 2 * x * now - after + slope[s][None]
-    return x * now - after + slope[0][None]
-
-
-def _chosen(holds: Array, found: Any, direct: Any, g: Array, b: Array) -> Any:
-    """What the compressed series has found, where it holds; else the direct one."""
-    return jax.lax.cond(holds, lambda found, g, b: found, lambda found, g, b: direct(g, b), found, g, b)  # noqa: ARG005
+def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, Array]) -> Array:
+    """Whether the last Chebyshev terms of each sum, times what it enters the losses with, are small enough."""
+    series = bulk.of_q, bulk.of_log, bulk.of_shares
+    errors = [jnp.abs(x) * chebyshev.last_terms(f, bulk.moments) for x, f in zip(factors, series, strict=True)]
+    error = sum((x.sum() for x in errors), jnp.zeros_like(square))
+    share = max(ALLOWED * nodes**-3.0, 100 * float(jnp.finfo(error.dtype).eps))
+    return error <= share * square * bulk.moments.shape[1]
 
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
     """As `fourier_series.losses`, of one model."""
-    known, span = many_inputs.known(sets, law, g, b, nodes=nodes, spread=SPREAD)
-    done = _pass(sets, law, known.log, g, b, span, nodes)
-    direct = partial(fourier_series.series, sets, law, span, nodes=nodes, spread=SPREAD)
-    return known.closed + _chosen(done.holds, done.terms.value.sum(0), direct, g, b)
+    p, known = sets.density[0], sums(g)
+    reached, _ = reach_of(g, kept(size_of(known)))
+    done = _pass(sets, law, g, b, known, period(law, p, known, reached, b, nodes=nodes), nodes)
+
+    def direct(g: Array, b: Array, found: Array) -> Array:  # noqa: ARG001
+        return fourier_series.losses(sets, law, g, b, nodes=nodes)
+
+    return jax.lax.cond(done.holds, lambda g, b, found: found, direct, g, b, done.closed + done.series)  # noqa: ARG005
 
 
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """As `fourier_series.losses_and_slopes`, of one model."""
-    known, pull, span = jax.vjp(
-        lambda g, b: many_inputs.known(sets, law, g, b, nodes=nodes, spread=SPREAD), g, b, has_aux=True
+    p, known = sets.density[0], sums(g)
+    size, to_size = jax.vjp(size_of, known)
+    size = kept(size)
+    reached, by_size = reach_of(g, size)
+
+    def length(known: Sums, reached: Reach, b: Array) -> tuple[Array, Period]:
+        span = period(law, p, known, reached, b, nodes=nodes)
+        return span.length, span
+
+    _, to_sums, span = jax.vjp(length, known, reached, b, has_aux=True)
+    done = _pass(sets, law, g, b, known, span, nodes)
+    by, found, w = done.by_closed, _series_slopes(sets, done, nodes, b), highest(span, nodes)
+    moved = chebyshev.growth(done.of_shares, done.bulk.moments) + by.alone * done.single.by_w * w
+    by_known, by_reached, by_b = to_sums(found.length + by.length - moved / span.length)
+    (through_size,) = to_size(sum(x * y for x, y in zip(by_reached, by_size, strict=True)))
+    by_g = kept(
+        _BySums(
+            polynomial=done.of_series + done.of_shares,
+            scale=2 * np.pi / (span.length * done.bulk.tau),
+            known=jax.tree.map(lambda *x: sum(x), by.known, by_known, through_size),
+            reached=by_reached,
+            alone=by.alone,
+            large=found.overlap + by.overlaps,
+        )
     )
-    done = _pass(sets, law, known.log, g, b, span, nodes)
+    by_b = by_b + by.b + found.bias + by.alone * done.single.by_b
 
-    def direct(g: Array, b: Array) -> tuple[Slopes, Array]:
-        found = fourier_series.series_and_slopes(sets, law, span, g, b, nodes=nodes, spread=SPREAD)
-        return found, jnp.zeros_like(found.value)
+    def compressed(g: Array, b: Array) -> tuple[Array, Array, Array]:
+        slopes = by_g.scale[None] * chebyshev.slope(by_g.polynomial, done.bulk.x)
+        slopes = slopes.at[done.large, np.arange(len(g))].set(by_g.large)
+        slopes = slopes + by_g.known.first[None] + g * (2 * by_g.known.square[None] + 3 * by_g.known.cube[None] * g)
+        slopes = slopes + reach_slope(g, size, by_g.reached)
+        slopes = slopes + by_g.alone[None] * single_slope(law, p, g, b, w, SPREAD)
+        return done.closed + done.series, slopes, by_b
 
-    found, by_log = _chosen(done.holds, _slopes(sets, done, span, nodes, g, b), direct, g, b)
-    by_g, by_b = pull(many_inputs.Known(jnp.ones_like(b), *kept((found.length, by_log))))
-    return known.closed + found.value, by_g + found.overlap, by_b + found.bias
+    def direct(g: Array, b: Array) -> tuple[Array, Array, Array]:
+        return fourier_series.losses_and_slopes(sets, law, g, b, nodes=nodes)
+
+    return jax.lax.cond(done.holds, compressed, direct, g, b)
 
 
-def _slopes(sets: Sets, done: Passed, span: Period, nodes: int, g: Array, b: Array) -> tuple[Slopes, Array]:
-    """The series' value and slopes, and that in `log prod c`, which is all of the shares that compressed features enter with."""
-    slopes = done.bulk.scale[None] * _polynomial_slope(done.polynomial, done.bulk.x)
+class _BySums(NamedTuple):
+    """The slopes of each output's loss in the sums over its inputs."""
+
+    polynomial: Array  # in the moments, (R, i)
+    scale: Array  # x = scale g
+    known: Sums
+    reached: Reach
+    alone: Array
+    large: Array  # in the large overlaps, beside, (1 + LARGE, i)
+
+
+def _series_slopes(sets: Sets, done: Passed, nodes: int, b: Array) -> Slopes:
+    """The series' value and slopes, in the large overlaps only, `log prod c` held."""
+    span, overlaps = done.span, done.overlaps
     held, by_c = _of_large(done, span)
-    at = done.large, np.arange(len(g))
-    found = slopes_of(span, g, b, done.terms, slopes.at[at].set(held))
-    overlaps = jnp.take_along_axis(g, done.large, axis=0)
+    moved = chebyshev.growth(done.of_series, done.bulk.moments) + (overlaps * held).sum(0)
+    found = slopes_of(span, b, done.terms, held, moved)
     _, pull = jax.vjp(
         lambda g, T: left_of(sets.density[0], 2 * np.pi * nodes / T[None] * g, len(b), SPREAD), overlaps, span.length
     )
     by_g, by_length = pull(found.value[None] / done.taken.c - by_c)
-    return found._replace(overlap=found.overlap.at[at].add(by_g), length=found.length + by_length), found.value
+    return found._replace(overlap=held + by_g, length=found.length + by_length)
 
 
 def _of_large(done: Passed, span: Period) -> tuple[Array, Array]:

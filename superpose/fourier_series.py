@@ -226,16 +226,16 @@ def series_and_slopes(
     taken = shares(sets, highest(span, nodes)[None] * g, spread)
     terms = _terms(sets, law, taken, g, b, span, k)
     slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
-    found = slopes_of(span, g, b, terms, slopes)
+    found = slopes_of(span, b, terms, slopes, (g * slopes).sum(0))
     _, pull = jax.vjp(lambda g, T: shares(sets, 2 * np.pi * nodes / T[None] * g, spread).left, g, span.length)
     by_g, by_length = pull(-_by_shares(sets, taken, terms, weighed))
     return found._replace(overlap=found.overlap + by_g, length=found.length + by_length)
 
 
-def slopes_of(span: Period, g: Array, b: Array, terms: Terms, by_g: Array) -> Slopes:
-    """With shares held, of which all are functions: the slope in T follows from the others, as T only sets the scale."""
+def slopes_of(span: Period, b: Array, terms: Terms, by_g: Array, moved: Array) -> Slopes:
+    """The slope in T follows from the others, as T only sets the scale; `moved` is `sum_j g_j dL/dg_j`, shares held in both."""
     value, by_b, of_square = terms.value.sum(0), terms.bias.sum(0), terms.of_square.real.sum(0)
-    return Slopes(value, by_g, by_b, (value + of_square - (g * by_g).sum(0) - b * by_b) / span.length)
+    return Slopes(value, by_g, by_b, (value + of_square - moved - b * by_b) / span.length)
 
 
 def node_numbers(nodes: int, like: Array) -> Array:

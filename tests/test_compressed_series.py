@@ -9,7 +9,7 @@ import pytest
 from checks import EPS, traced_anew
 
 from superpose import compressed_series, expected_loss, features
-from superpose.compressed_series import _chebyshev_moments, _polynomial_slope, applies
+from superpose.compressed_series import applies
 from superpose.magnitudes import BINARY, UNIFORM
 from superpose.sets import sets_of
 from superpose.toy_model import Params
@@ -112,22 +112,6 @@ def test_models_beside_each_other_do_not_matter():
         alone, (slope, _) = compressed(*[x[k] for x in several])
         np.testing.assert_allclose(together[k], alone, rtol=256 * EPS)
         np.testing.assert_allclose(slopes[k], slope, atol=256 * EPS * np.abs(slope).max(), rtol=0)
-
-
-@pytest.mark.parametrize("terms", [16, 32])
-def test_moments_are_sums_of_chebyshev_polynomials_and_the_slope_their_derivative(terms):
-    rng = np.random.default_rng(3)
-    x = rng.uniform(-1, 1, (4, 4))
-    x[0] = 0  # left out
-    coefficients = rng.standard_normal((terms, 4))
-    moments = _chebyshev_moments(jnp.asarray(x), 1, terms)
-    slopes = _polynomial_slope(jnp.asarray(coefficients), jnp.asarray(x))
-    for r in range(terms):
-        expected = np.polynomial.chebyshev.Chebyshev.basis(r)(x[1:]).sum(0)
-        np.testing.assert_allclose(moments[r], expected, atol=2e3 * EPS)
-    for i in range(4):
-        derivative = np.polynomial.chebyshev.Chebyshev(coefficients[:, i]).deriv()
-        np.testing.assert_allclose(slopes[:, i], derivative(x[:, i]), atol=2e5 * EPS)
 
 
 @pytest.mark.x64
