@@ -53,7 +53,7 @@ class Config:
     seed: int = 0
 
 
-QUICK = Config(cases=1, densities=(1.0, 0.1, 0.01, 0.001), restarts=8, steps=1_500, polish=1_000)
+QUICK = Config(cases=1, densities=(1.0, 0.1, 0.01, 0.001), restarts=4, steps=1_500, polish=1_000)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
