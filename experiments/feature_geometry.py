@@ -2,6 +2,7 @@
 
 A solution is an orthogonal sum (tegum product) of pieces, named by `superpose.geometry`; the features of a shape share one
 `D_i`. Tetrahedra and triangles take more dimensions a feature than pairs, so they are looked for where `D*` falls from 1 to 1/2.
+Only certified minima are read: where a search ran out of steps features are still on their way, and their `D_i` say nothing.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from superpose.findings import Finding
 from superpose.plot.template import GREY, TEMPLATE
 
 from . import dimensions_per_feature
-from .dimensions_per_feature import best
 
 NAME = "feature-geometry"
 TITLE = "Feature dimensionalities and the shapes behind them"
@@ -45,9 +45,15 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     return dimensions_per_feature.compute(config, folder, advance)
 
 
-def solutions(dataset: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`W` and `D_i` of every density and restart."""
+def certified(dataset: xr.Dataset) -> xr.Dataset:
+    """The certified minima of all densities and restarts, over `run`."""
     flat = dataset.stack(run=("density", "restart"))
+    return flat.isel(run=np.flatnonzero(flat["converged"].values))
+
+
+def solutions(dataset: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`W` and `D_i` of every certified minimum."""
+    flat = certified(dataset)
     weights, shares = flat["W"].transpose("run", "hidden", "feature"), flat["dimensionality"].transpose("run", "feature")
     return list(zip(weights.values, shares.values, strict=True))
 
@@ -74,12 +80,12 @@ def products(dataset: xr.Dataset) -> dict[str, int]:
 
 
 def findings(dataset: xr.Dataset) -> list[Finding]:
-    """Clusters of `D_i`, the shapes that they belong to, their sum, and products of shapes."""
-    every = dataset["dimensionality"].values.ravel()
-    kept = every[every > LEAST]
-    clustered, even = float(on_level(kept).mean()), 2 * WIDTH * len(LEVELS) / (1 - LEAST)
-    m = dataset.sizes["hidden"]
-    total = best(dataset)["dimensionality"].sum("feature").values
+    """Clusters of `D_i`, the shapes that they belong to, their sum, and products of shapes; all of certified minima."""
+    shares = certified(dataset)["dimensionality"].transpose("run", "feature").values
+    kept = shares[shares > LEAST]
+    clustered, even = float(on_level(kept).mean()) if len(kept) else 0.0, 2 * WIDTH * len(LEVELS) / (1 - LEAST)
+    m, total = dataset.sizes["hidden"], shares.sum(1)
+    read = f"{len(shares)} of {dataset['loss'].size} solutions are certified, the others not read"
     named = by_shape(dataset)
     counts = ", ".join(f"{name} {len(found)}" for name, found in named.items())
     off = {name: float(np.abs(np.concatenate(x) - LEVELS[name]).max()) for name, x in named.items() if x}
@@ -87,7 +93,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
         Finding(
             "D_i above 0.3 cluster at 3/4, 2/3, 1/2, 2/5, 3/8",
             "clusters",
-            f"{clustered:.0%} within {WIDTH} of one of them",
+            f"{clustered:.0%} within {WIDTH} of one of them; {read}",
             f"above twice the {even:.0%} of an even spread",
             clustered > 2 * even,
         ),
@@ -108,15 +114,15 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
         Finding(
             "sum of D_i is near m",
             float(m),
-            f"{total.min():.2f} to {total.max():.2f}",
+            f"{total.min():.2f} to {total.max():.2f}" if len(total) else "no certified solution",
             "within 5 %",
-            bool(np.all(abs(total / m - 1) <= 0.05)),
+            bool(len(total) and np.all(abs(total / m - 1) <= 0.05)),
         ),
         *(
             Finding(
                 f"tegum product: {title}",
                 "found",
-                f"in {count} of {dataset['loss'].size} solutions",
+                f"in {count} of {len(shares)} solutions",
                 "at least one",
                 count > 0,
             )
@@ -126,14 +132,14 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
-    """`D_i` of each kept feature over 1/p, best known solutions, with a symbol for the piece that it is part of."""
-    known = best(dataset)
+    """`D_i` of each kept feature of the certified minima over 1/p, with a symbol for the piece that it is part of."""
+    known = certified(dataset)
     symbols = {"digon": "circle", "pentagon": "star", "square antiprism": "square", "triangle": "triangle-up"}
     symbols |= {"tetrahedron": "diamond", "other": "x-thin-open"}
     at: dict[str, list[tuple[float, float]]] = {name: [] for name in symbols}
     shake = np.random.default_rng(0)
     for k, p in enumerate(known["density"].values):
-        here = known.isel(density=k)
+        here = known.isel(run=k)
         for piece in geometry.pieces(here["W"].transpose("hidden", "feature").values):
             name = piece.name if piece.name in LEVELS else "other"
             for share in here["dimensionality"].values[piece.features]:
@@ -147,6 +153,6 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     for level, name in zip(LEVELS.values(), ("3/4", "2/3", "1/2", "2/5", "3/8"), strict=True):
         look = {"annotation_text": name, "annotation_position": "top right", "annotation_font_size": 11}
         drawn.add_hline(y=level, line={"dash": "dot", "color": GREY, "width": 1}, **look)
-    ticks = [t for t in dimensions_per_feature.TICKS if t < 1.2 / known["density"].values.min()]
+    ticks = [t for t in dimensions_per_feature.TICKS if t < 1.2 / dataset["density"].values.min()]
     drawn.update_xaxes(type="log", tickvals=ticks, title_text="1/p = 1/(1 − S)")
     return drawn.update_yaxes(title_text="D<sub>i</sub>", range=[-0.02, 1.05]).update_layout(template=TEMPLATE)

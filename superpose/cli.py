@@ -6,10 +6,8 @@ import os
 import sys
 from importlib.metadata import version
 
-import tyro
-
 from superpose import processes
-from superpose.commands import figures, phase, reproduce
+from superpose.commands import figures, parsing, phase, reproduce
 from superpose.commands.run import told
 
 RARELY = (100_000, 20, 100)
@@ -45,7 +43,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     if arguments:
         _known(arguments[0])
-    match tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="superpose", description=HELP):
+    match parsing.parsed(COMMANDS, arguments, description=HELP):
         case phase.Phase() as command:
             given = {argument.split("=")[0] for argument in arguments[1:]}
             return phase.phase(command, sizes=given & {"--n", "--m"})
@@ -56,7 +54,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _known(word: str) -> None:
-    """Raise ValueError naming the nearest command if the first word is none; options are tyro's matter."""
+    """Raise ValueError naming the nearest command if the first word is none."""
     if word not in COMMANDS and not word.startswith("-"):
         near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.4)
         perhaps = f"; perhaps {near[0]}" if near else ""

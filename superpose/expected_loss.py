@@ -92,7 +92,8 @@ def relu_output(
         The loss, a scalar >= 0.
 
     Raises:
-        ValueError: shapes that do not fit, of importances too; `nodes` below 8; or a derivative in the distribution.
+        ValueError: shapes that do not fit, of importances too; `nodes` below 8; parameters or a law that are none, as where the
+            two are exchanged; or a derivative in the distribution.
 
     Reference: "Toy Models of Superposition" (Elhage et al. 2022), section 2, for the model and loss.
     """
@@ -144,6 +145,7 @@ def nodes_for(
     """
     if not tolerance > 0:
         raise ValueError(f"tolerance = {tolerance}: needs to be positive")
+    _check_kinds(params, distribution)
     W, b = (jnp.asarray(x) for x in (params.W, params.b))
     stack = Params(W=W.reshape(-1, *W.shape[-2:]), b=b.reshape(-1, b.shape[-1]))
     _check(Params(W=stack.W[0], b=stack.b[0]), distribution, FEWEST)
@@ -195,6 +197,7 @@ def linear(params: Params, distribution: features.Distribution, importance: Impo
     Returns:
         The loss, a scalar >= 0.
     """
+    _check_kinds(params, distribution)
     n = params.b.shape[0]
     error = jnp.eye(n, dtype=params.b.dtype) - params.W.T @ params.W
     spread = jnp.einsum("ij,jk,ik->i", error, features.covariance(distribution, n=n), error)
@@ -212,6 +215,7 @@ def mean_field(params: Params, distribution: features.Distribution, importance: 
     Returns:
         The approximate loss, a scalar; not a bound on either side.
     """
+    _check_kinds(params, distribution)
     n, gram = params.b.shape[0], params.W.T @ params.W
     mean, covariance = features.mean(distribution, n=n), features.covariance(distribution, n=n)
     shared = gram @ covariance
@@ -224,11 +228,18 @@ def mean_field(params: Params, distribution: features.Distribution, importance: 
 
 
 def _check(params: Params, distribution: features.Distribution, nodes: int) -> None:
+    _check_kinds(params, distribution)
     if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
         raise ValueError(f"W has shape {params.W.shape}, b {params.b.shape}: needs (m, n) and (n,) for one model")
     if nodes < FEWEST:
         raise ValueError(f"nodes = {nodes}: needs at least {FEWEST}")
     features.check(distribution, n=params.b.shape[0])
+
+
+def _check_kinds(params: Any, distribution: Any) -> None:
+    if not (hasattr(params, "W") and hasattr(params, "b")):
+        given = f"params is a {type(params).__name__}, distribution a {type(distribution).__name__}"
+        raise ValueError(f"{given}: needs toy_model.Params first, then one of superpose.features")
 
 
 def _check_importance(importance: Importance, n: int) -> None:

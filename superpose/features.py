@@ -104,9 +104,12 @@ def check(distribution: Distribution, *, n: int) -> None:
     """Hold what is known of `distribution` at trace time against `n` features.
 
     Raises:
-        ValueError: a density or a list of sets whose shape does not fit `n`; or, where the values are known, a density
-            outside (0, 1], or exclusive densities that add up to more than 1 in a set.
+        ValueError: no distribution of this module; a density or a list of sets whose shape does not fit `n`; or, where the values
+            are known, a density outside (0, 1], or exclusive densities that add up to more than 1 in a set.
     """
+    if not isinstance(distribution, Distribution):
+        given = type(distribution).__name__
+        raise ValueError(f"distribution is a {given}: needs one of superpose.features, such as SparseUniform(0.1)")
     law = distribution if isinstance(distribution, Sparse) else distribution.features
     sets = None if isinstance(distribution, Sparse) else distribution.sets
     count = n

@@ -21,7 +21,7 @@ import pytest
 import xarray as xr
 
 from superpose import chunks, cli, results, sweep
-from superpose.commands import run
+from superpose.commands import parsing, run
 from superpose.phase import sampled
 from superpose.settings import Diagram, Processes
 
@@ -389,12 +389,45 @@ def test_wrong_setting_is_named_in_one_line(command, tmp_path, arguments, messag
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [["phase", "--densities", "many"], ["phase", "--density", "1"], ["--verson"], []])
-def test_wrong_word_is_refused_without_a_traceback(command, arguments):
-    code, _, error = command(*arguments)
-    assert code == 2
-    assert error
-    assert "Traceback" not in error
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["phase", "--n", "10^21", "--m", "2"], ["--n", "'10^21'", "needs --n INT", "superpose phase --help"]),
+        (["phase", "--densities", "many"], ["--densities", "'many'", "needs --densities INT"]),
+        (["phase", "--densites", "3"], ["--densites, 3", "perhaps --densities INT", "superpose phase --help"]),
+        (["phase", "--n"], ["Missing value", "--n"]),
+        (["phase", "three"], ["Unrecognized", "three"]),
+        (["reproduce", "--quik"], ["--quik", "perhaps --quick", "superpose reproduce --help"]),
+        (["figures", "--formt", "pdf"], ["--formt, pdf", "perhaps --format {html,pdf,svg,png}", "superpose figures --help"]),
+        (["figures", "--format", "gif"], ["'gif'", "--format", "('html', 'pdf', 'svg', 'png')", "superpose figures --help"]),
+        (["figures", "--columns", "3"], ["'3'", "--columns"]),
+        (["figures", "--out", ""], ["--out", "an empty name", "needs --out PATH"]),
+        (["--verson"], ["--verson", "superpose --help"]),
+        ([], ["{phase, reproduce, figures}", "superpose --help"]),
+    ],
+)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_wrong_argument_is_told_in_one_line(command, monkeypatch, arguments, message, terminal):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    code, output, error = command(*arguments)
+    assert (code, output) == (2, "")
+    assert one_line(error)
+    assert all(part in error for part in message), error
+    assert not set("\x1b│╭─") & set(error)
+
+
+def test_box_without_utf8_is_read_as_well():
+    rows = [
+        "Unrecognized options: --densites, 3",
+        "-" * 36,
+        "Perhaps you meant:",
+        "    --densities INT",
+        "-" * 36,
+        "For help",
+    ]
+    frame = ["+- Unrecognized options " + "-" * 14 + "+", "| " + "-" * 36 + " |", *(f"| {row:36} |" for row in rows), "+-+"]
+    assert parsing.one_line("\n".join(frame)) == "Unrecognized options: --densites, 3; perhaps --densities INT"
 
 
 def test_mistyped_command_is_told_the_nearest(command):

@@ -1,6 +1,8 @@
 """The exact loss against corner sums, the Bromwich integral, sampling and closed forms; its bound; its derivatives."""
 
 import itertools
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -543,6 +545,32 @@ def test_wrong_arguments_are_named():
             function(params, features.Together(distribution, (0, 0, 1)))
         with pytest.raises(ValueError, match="adds up"):
             function(params, features.Exclusive(features.SparseUniform(0.4), SETS))
+
+
+EXCHANGED = """
+import jax.numpy as jnp
+from superpose import expected_loss, features, hidden_layer, toy_model
+law, params = features.SparseUniform(0.3), toy_model.Params(W=jnp.eye(3), b=jnp.zeros(3))
+pairs = [(law, params), (hidden_layer.absolute_value(3), law), (params.W, law), (params, 0.3)]
+for function in ("relu_output", "error_estimate", "output_losses", "nodes_for", "linear", "mean_field"):
+    for pair in pairs:
+        try:
+            getattr(expected_loss, function)(*pair)
+        except ValueError as error:
+            print(error)
+"""
+
+
+def test_exchanged_or_wrong_kinds_are_named():
+    """In a process of its own, as here the tests' own checks of types come first."""
+    done = subprocess.run([sys.executable, "-c", EXCHANGED], capture_output=True, text=True, check=True, timeout=120)
+    needs = "needs toy_model.Params first, then one of superpose.features"
+    assert done.stdout.splitlines() == 6 * [
+        f"params is a SparseUniform, distribution a Params: {needs}",
+        f"params is a Untied, distribution a SparseUniform: {needs}",
+        f"params is a ArrayImpl, distribution a SparseUniform: {needs}",
+        "distribution is a float: needs one of superpose.features, such as SparseUniform(0.1)",
+    ]
 
 
 def test_derivative_in_the_distribution_is_refused():

@@ -46,6 +46,28 @@ def test_missing_results_are_named_with_what_makes_them(command):
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("nothing"), "a link to nothing"),
+        (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+        (lambda path: path.mkdir(), "not a file"),
+        (lambda path: path.write_bytes(b"CDF"), ""),
+    ],
+    ids=["dangling link", "loop of links", "folder", "damaged"],
+)
+def test_what_is_no_diagram_is_not_called_missing(command, make, reason):
+    path = Path("results/phase/n2-m1/phase.nc")
+    path.parent.mkdir(parents=True)
+    make(path)
+    code, output, error = command("figures", "phase-n2-m1")
+    assert (code, output) == (1, "")
+    assert error.startswith(f"superpose: {path}: damaged or not a results file ({reason}")
+    assert error.endswith("move it away to compute it again\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("tiny")
 def test_figure_that_fails_loses_no_other(command, tiny):
     command("reproduce", "five-squares", "other")
     tiny(five_squares={"figure": FAILS}, other={})

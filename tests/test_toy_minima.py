@@ -109,6 +109,13 @@ def test_units_go_both_ways_and_are_known():
     assert_close(units.plain(units.natural(params)).b, params.b)
 
 
+def test_units_of_a_traced_density_and_known_importances():
+    """As in a loss that is minimised with the density as its data."""
+    weights = jnp.array([1.0, 0.5])
+    bias = jax.jit(lambda p: solve.natural_units(features.SparseUniform(p), weights, n=2).bias)(0.25)
+    assert_close(bias, np.array([0.5, 0.5**0.5]))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

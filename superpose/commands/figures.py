@@ -1,5 +1,6 @@
 """`superpose figures`: every figure redrawn from saved results."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,7 @@ def _phase(folder: Path, size: str) -> Any:
     from superpose.results import ResultError, load
 
     path = folder / size / "phase.nc"
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ResultError(f"{path}: missing; `superpose phase --out {folder}` makes it")
     return phase_diagram(load(path))
 

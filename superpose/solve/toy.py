@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
@@ -71,8 +72,8 @@ def _weights(importance: Importance, n: int) -> Float[Array, " n"]:
     weights = jnp.asarray(importance, float)
     if weights.shape not in ((), (n,)):
         raise ValueError(f"importance has shape {weights.shape}: needs a scalar or ({n},)")
-    known = not isinstance(weights, Tracer)
-    if known and not (jnp.all(jnp.isfinite(weights) & (weights >= 0)) and jnp.any(weights > 0)):
+    known = None if isinstance(weights, Tracer) else np.asarray(weights)  # under jit, jnp would trace constants as well
+    if known is not None and not (np.all(np.isfinite(known) & (known >= 0)) and np.any(known > 0)):
         raise ValueError(f"importance = {importance}: needs finite values >= 0, not all 0")
     return jnp.broadcast_to(weights, (n,))
 
