@@ -276,7 +276,7 @@ def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Arr
     done = _pass(sets, law, g, b, known, period(law, p, known, reached, b, nodes=nodes), nodes)
 
     def direct(g: Array, b: Array, found: Array) -> Array:  # noqa: ARG001
-        return fourier_series.losses(sets, law, g, b, nodes=nodes)
+        return fourier_series.losses(sets, law, g, b, nodes=nodes, spread=SPREAD)
 
     return jax.lax.cond(done.holds, lambda g, b, found: found, direct, g, b, done.closed + done.series)  # noqa: ARG005
 
@@ -319,7 +319,7 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
         return done.closed + done.series, slopes, by_b
 
     def direct(g: Array, b: Array) -> tuple[Array, Array, Array]:
-        return fourier_series.losses_and_slopes(sets, law, g, b, nodes=nodes)
+        return fourier_series.losses_and_slopes(sets, law, g, b, nodes=nodes, spread=SPREAD)
 
     return jax.lax.cond(done.holds, compressed, direct, g, b)
 

@@ -243,21 +243,24 @@ def node_numbers(nodes: int, like: Array) -> Array:
     return jnp.arange(1, nodes + 1, dtype=like.dtype)
 
 
-def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
+def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
     """Each output's loss, `(n, ...)`."""
     span = period(sets, law, g, b, nodes=nodes)
-    return closed_part(sets, law, span, g, b, nodes=nodes) + series(sets, law, span, g, b, nodes=nodes)
+    parts = (f(sets, law, span, g, b, nodes=nodes, spread=spread) for f in (closed_part, series))
+    return sum(parts, jnp.zeros_like(b))
 
 
-def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+def losses_and_slopes(
+    sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD
+) -> tuple[Array, Array, Array]:
     """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
 
     def closed(g: Array, b: Array) -> tuple[tuple[Array, Array], Period]:
         span = period(sets, law, g, b, nodes=nodes)
-        return (closed_part(sets, law, span, g, b, nodes=nodes), span.length), span
+        return (closed_part(sets, law, span, g, b, nodes=nodes, spread=spread), span.length), span
 
     (known, _), pull, span = jax.vjp(closed, g, b, has_aux=True)
-    found = series_and_slopes(sets, law, span, g, b, nodes=nodes)
+    found = series_and_slopes(sets, law, span, g, b, nodes=nodes, spread=spread)
     by_g, by_b = pull((jnp.ones_like(known), kept(found.length)))  # an output depends on its own column and bias alone
     return known + found.value, by_g + found.overlap, by_b + found.bias
 

@@ -36,9 +36,19 @@ class _Basis(NamedTuple):
     alpha: Array
     beta: Array
     count: Array
+    pivot: Array  # the last of T - below
+    steps: Array  # products at most
 
 
-def ends(product: Product, start: Vector, steps: Int[Array, ""] | int, *, most: int, within: Product = lambda v: v) -> Ends:
+def ends(
+    product: Product,
+    start: Vector,
+    steps: Int[Array, ""] | int,
+    *,
+    most: int,
+    below: Array | float = -jnp.inf,
+    within: Product = lambda v: v,
+) -> Ends:
     """Extreme eigenvalues of a symmetric matrix A by Lanczos's iteration, every vector orthogonal to all before.
 
     With `A Q = Q T + beta q e^T` and `T s = theta s`, `theta` is a Ritz value, and an eigenvalue of A lies within
@@ -50,13 +60,14 @@ def ends(product: Product, start: Vector, steps: Int[Array, ""] | int, *, most: 
         start: any vector but 0.
         steps: products, at least 1, at most `most`.
         most: vectors that are kept; at most as many are used as `start` has numbers.
+        below: half as many steps follow as it took to show an eigenvalue below this.
         within: an orthogonal projection; the spectrum is that of A there.
     """
     most = min(most, start.shape[0])
     steps, zeros, small = jnp.minimum(steps, most), jnp.zeros(most, start.dtype), jnp.finfo(start.dtype).eps ** BREAKDOWN
 
     def unfinished(s: _Basis) -> Bool[Array, ""]:
-        return (s.count < steps) & (s.now @ s.now > 0)
+        return (s.count < s.steps) & (s.now @ s.now > 0)
 
     def advance(s: _Basis) -> _Basis:
         vectors, image = s.vectors.at[s.count].set(s.now), product(s.now)
@@ -67,11 +78,14 @@ def ends(product: Product, start: Vector, steps: Int[Array, ""] | int, *, most: 
         alphas, betas = s.alpha.at[s.count].set(alpha), s.beta.at[s.count].set(beta)
         over = beta <= small * jnp.maximum(jnp.abs(alphas).max(), betas.max())
         after = jnp.where(over, 0, image / jnp.where(over, 1, beta))
-        return _Basis(vectors, after, s.now, alphas, betas, s.count + 1)
+        pivot = alpha - below - s.beta[s.count - 1] ** 2 / s.pivot  # of Gauss's elimination: as many negative as eigenvalues
+        steps = jnp.where((pivot < 0) & (s.pivot > 0), jnp.minimum(s.steps, s.count + s.count // 2 + 1), s.steps)
+        return _Basis(vectors, after, s.now, alphas, betas, s.count + 1, pivot, steps)
 
     zero, start = jnp.zeros_like(start), within(start)
     empty = jnp.zeros((most, start.shape[0]), start.dtype)
-    begin = _Basis(empty, start / jnp.linalg.norm(start), zero, zeros, zeros, jnp.zeros((), jnp.int32))
+    count, pivot = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, start.dtype)
+    begin = _Basis(empty, start / jnp.linalg.norm(start), zero, zeros, zeros, count, pivot, steps)
     s = jax.lax.while_loop(unfinished, advance, begin)
     row = jnp.arange(most)
     beside = jnp.where(row[:-1] < s.count - 1, s.beta[:-1], 0)
@@ -83,10 +97,15 @@ def ends(product: Product, start: Vector, steps: Int[Array, ""] | int, *, most: 
 
 
 class Solved(NamedTuple):
-    """`x` near `-(A + shift)^-1 g`; and an upper bound of `g^T (A + shift)^-1 g / 2`, no number for an A that is not positive."""
+    """`x` near `-(A + shift)^-1 g`, and an upper bound of `g^T (A + shift)^-1 g / 2`, infinite for an A that is not positive.
+
+    Then `curvature` is that of A along the unit vector `direction`, at most `-shift`; else infinite.
+    """
 
     x: Vector
     decrement: Float[Array, ""]
+    curvature: Float[Array, ""]
+    direction: Vector
 
 
 def solved(product: Product, g: Vector, shift: Array, *, atol: Array, rtol: Array, steps: int) -> Solved:
@@ -98,8 +117,8 @@ def solved(product: Product, g: Vector, shift: Array, *, atol: Array, rtol: Arra
     target = jnp.maximum(rtol * jnp.linalg.norm(g), atol)
 
     def unfinished(s: tuple) -> Bool[Array, ""]:
-        _, r, _, going_up, count = s
-        return going_up & (jnp.linalg.norm(r) > target) & (count < steps)
+        _, r, _, curvature, count = s
+        return (curvature > 0) & (jnp.linalg.norm(r) > target) & (count < steps)
 
     def advance(s: tuple) -> tuple:
         x, r, direction, _, count = s
@@ -108,8 +127,16 @@ def solved(product: Product, g: Vector, shift: Array, *, atol: Array, rtol: Arra
         going_up = curvature > 0
         length = jnp.where(going_up, r @ r / jnp.where(going_up, curvature, 1), 0)
         rest = r + length * image
-        return x + length * direction, rest, (rest @ rest) / (r @ r) * direction - rest, going_up, count + 1
+        turned = jnp.where(going_up, (rest @ rest) / (r @ r) * direction - rest, direction)
+        return x + length * direction, rest, turned, curvature, count + 1
 
-    start = (jnp.zeros_like(g), g, -g, jnp.array(True), jnp.zeros((), jnp.int32))
-    x, r, _, going_up, _ = jax.lax.while_loop(unfinished, advance, start)
-    return Solved(x, jnp.where(going_up, (r @ r / shift - (g + r) @ x) / 2, jnp.inf))
+    start = (jnp.zeros_like(g), g, -g, jnp.full((), jnp.inf, g.dtype), jnp.zeros((), jnp.int32))
+    x, r, direction, curvature, _ = jax.lax.while_loop(unfinished, advance, start)
+    size = jnp.linalg.norm(direction)
+    going_up, size = curvature > 0, jnp.where(size > 0, size, 1)
+    return Solved(
+        x,
+        jnp.where(going_up, (r @ r / shift - (g + r) @ x) / 2, jnp.inf),
+        jnp.where(going_up, jnp.inf, curvature / size**2 - shift),
+        direction / size,
+    )
