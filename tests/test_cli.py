@@ -16,21 +16,31 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from superpose import chunks, cli, results, sweep
 from superpose.commands import run
+from superpose.expected_loss import relu_output
+from superpose.features import SparseUniform
 from superpose.phase import sampled
 from superpose.settings import Diagram, Processes
+from superpose.toy_model import Params
 
 pytestmark = pytest.mark.x64
 
 DIAGRAM = Diagram(densities=4, importances=5, restarts=2, steps=200)
 TINY = ("--n", "2", "--m", "1", "--densities", "4", "--importances", "5", "--restarts", "2", "--steps", "200")
 ROWS = 40
-LONG = (*TINY, "--densities", str(ROWS))  # the later one counts
+LONG = (
+    *TINY,
+    "--densities",
+    str(ROWS),
+    "--density-min",
+    "0.0005",
+)  # the later one counts; too sparse for the exact boundary
 LAUNCH = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this with the signal ignored
@@ -40,9 +50,13 @@ main()
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def environment():
     """Commands share what they compile, away from the user's own cache."""
-    return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    return os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{os.environ['JAX_COMPILATION_CACHE_DIR']}/command"}
+
+
+TO_BE_KILLED = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
+"""Leave no half of a program there."""
 
 
 @pytest.fixture
@@ -156,7 +170,13 @@ def test_result_is_labelled_and_says_where_it_comes_from(finished):
         assert json.loads(dataset.attrs["settings"]) == asdict(DIAGRAM)
         assert {"superpose", "jax", "numpy", "python"} <= set(json.loads(dataset.attrs["versions"]))
         assert all(dataset.attrs[name] for name in ("format", "device", "machine", "created"))
-        assert dataset["converged"].isel(restart=dataset["best"]).values.all()
+        best = dataset[["W", "b", "loss", "converged"]].isel(restart=dataset["best"]).transpose("density", "importance", ...)
+        assert best["converged"].values.all()
+        for j, k in ((0, 0), (1, 3), (2, 2), (3, 4)):  # each cell is that of its density and importance
+            cell = best.isel(density=j, importance=k)
+            params = Params(W=jnp.asarray(cell["W"].values), b=jnp.asarray(cell["b"].values))
+            law, importance = SparseUniform(float(cell["density"])), jnp.array([1.0, float(cell["importance"])])
+            np.testing.assert_allclose(cell["loss"], relu_output(params, law, importance), rtol=1e-11)
 
 
 def test_summary_is_json_with_its_settings(finished):
@@ -284,7 +304,7 @@ CHECK = ("density", "importance", "minimum", "trained", "sem", "excess", "below"
 
 def test_killed_run_goes_on_and_gives_the_same_bits(environment, tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    process = start(environment, *LONG, "--out", broken)
+    process = start(environment | TO_BE_KILLED, *LONG, "--out", broken)
     wait_for_a_row(process, broken)
     process.kill()  # SIGKILL
     process.communicate()
@@ -305,7 +325,7 @@ def test_killed_run_goes_on_and_gives_the_same_bits(environment, tmp_path):
 
 
 def test_interrupted_run_keeps_its_rows(environment, tmp_path):
-    process = start(environment, *LONG, "--out", tmp_path)
+    process = start(environment | TO_BE_KILLED, *LONG, "--out", tmp_path)
     wait_for_a_row(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=300)

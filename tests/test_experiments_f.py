@@ -6,6 +6,8 @@ import xarray as xr
 
 from experiments import basic_results, loss_parts, phase_three_two, phase_two_one
 
+pytestmark = pytest.mark.x64
+
 
 def test_gaps_of_a_regular_polygon_and_of_a_pair():
     angle = 2 * np.pi / 5 * np.arange(5) + 0.3
@@ -49,7 +51,6 @@ def test_basic_results_of_a_known_solution():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 @pytest.mark.parametrize("experiment", [loss_parts, phase_two_one, phase_three_two, basic_results])
 def test_quick_run(experiment):
     data = experiment.compute(experiment.QUICK)

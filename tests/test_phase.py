@@ -76,8 +76,17 @@ def solved():
 
 
 @pytest.fixture(scope="module")
-def dataset(solved, tmp_path_factory):
-    del solved  # compiles what this runs
+def known_rows(solved):
+    """Runs take these rows for solved ones; the tests of the command have some of a run's own."""
+    rows = {name: jnp.stack([row[name] for row in solved]) for name in solved[0]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
+        yield rows
+
+
+@pytest.fixture(scope="module")
+def dataset(known_rows, tmp_path_factory):
+    del known_rows
     return phase_run.compute(TINY, tmp_path_factory.mktemp("tiny"))
 
 
@@ -212,6 +221,7 @@ def test_superposition_pays_exactly_above_the_boundary(transition):
             assert np.sign(found.fun) == sign
 
 
+@x64
 def test_published_boundaries_meet_in_the_triple_point():
     lower, upper = published_boundaries(jnp.array([0.1, 4 / 7 - 1e-6, 4 / 7 + 1e-6, 1.0]))
     np.testing.assert_allclose(lower[:2], [0.2 / 3.5, 1], rtol=1e-5)
@@ -246,6 +256,7 @@ def test_candidate_loss_is_the_population_loss(n, m):
             assert abs(1.02 * float(stated[k]) - true) > 1e-3 * true
 
 
+@x64
 @pytest.mark.parametrize(("n", "m"), [(2, 1), (3, 2)])
 def test_candidates_are_labelled_as_their_columns_say(n, m):
     for candidate in candidates(n=n, m=m):
@@ -257,6 +268,7 @@ def test_candidates_are_labelled_as_their_columns_say(n, m):
         np.testing.assert_allclose(params.b, [0.15 if k in candidate.ignored else 0 for k in range(n)], rtol=1e-6)
 
 
+@x64
 def test_other_sizes_have_no_candidates():
     assert candidates(n=5, m=2) == ()
     assert candidate_losses(0.1, 1.0, n=5, m=2).shape == (0,)
@@ -287,6 +299,7 @@ def test_label_of_constructed_weights(W, expected):
     assert LABELS[expected[0]] in ("ignored", "stored", "superposed")
 
 
+@x64
 def test_label_thresholds_are_squared_lengths():
     short = jnp.array([[1.0, 0.0], [0.0, 0.3]])
     assert label(short, tolerance=0.08).tolist() == [STORED, STORED]
@@ -296,12 +309,14 @@ def test_label_thresholds_are_squared_lengths():
     assert label(tilted, tolerance=0.1).tolist() == [STORED, STORED]
 
 
+@x64
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, -0.1, float("nan")])
 def test_label_refuses_a_tolerance_outside_0_1(tolerance):
     with pytest.raises(ValueError, match=r"tolerance = .*: needs to lie in \(0, 1\)"):
         label(jnp.eye(2), tolerance=tolerance)
 
 
+@x64
 @theorem
 @given(seed=st.integers(0, 10**6), sparse=st.booleans())
 def test_label_does_not_depend_on_the_basis(seed, sparse):
@@ -325,6 +340,7 @@ def test_label_does_not_depend_on_the_basis(seed, sparse):
 # --- scores
 
 
+@x64
 def test_agreement_counts_cells():
     one = np.array([[0, 1], [2, 2]])
     assert agreement(one, one) == 1
@@ -333,6 +349,7 @@ def test_agreement_counts_cells():
         agreement(one, one[0])
 
 
+@x64
 def test_label_boundary_is_the_first_cell_that_is_not_ignored():
     importance = np.array([0.1, 1.0, 10.0])
     rows = np.array([[0, 0, 2], [0, 2, 0], [0, 0, 0], [1, 1, 1], [0, 1, 1]])
@@ -340,16 +357,19 @@ def test_label_boundary_is_the_first_cell_that_is_not_ignored():
     np.testing.assert_allclose(label_boundary(rows, importance), expected, rtol=1e-14)
 
 
+@x64
 def test_label_boundary_of_a_single_importance_is_none():
     assert np.isnan(label_boundary(np.array([[0], [1]]), np.array([1.0]))).all()
 
 
+@x64
 def test_boundary_offset_is_in_decades_where_both_exist():
     assert boundary_offset(np.array([1.0, 10.0, np.nan]), np.array([10.0, 1.0, 5.0])) == pytest.approx(1)
     assert boundary_offset(np.array([2.0, 3.0]), np.array([2.0, np.nan])) == 0
     assert np.isnan(boundary_offset(np.array([1.0, np.nan]), np.array([np.nan, 1.0])))
 
 
+@x64
 def test_largest_gap_is_relative_to_the_first():
     assert largest_gap(np.array([1.0, 2.0]), np.array([1.5, 2.0])) == 0.5
     assert largest_gap(np.array([1.0]), np.array([0.9])) == pytest.approx(-0.1)
@@ -358,12 +378,14 @@ def test_largest_gap_is_relative_to_the_first():
 # --- diagrams
 
 
+@x64
 def test_axes_run_from_dense_to_sparse_and_up_in_importance():
     densities, importances = axes(replace(TINY, densities=3, importances=3))
     np.testing.assert_allclose(densities, [1, 0.1, 0.01], rtol=1e-14)
     np.testing.assert_allclose(importances, [0.1, 1, 10], rtol=1e-14)
 
 
+@x64
 @pytest.mark.parametrize("wider", [dict(importances=7), dict(densities=9), dict(importances=7, steps=9, nodes=128)])
 def test_starts_do_not_depend_on_the_grid(wider):
     density = jnp.asarray(0.3, float)
@@ -373,6 +395,7 @@ def test_starts_do_not_depend_on_the_grid(wider):
         assert np.asarray(a).tobytes() == np.asarray(b[:5]).tobytes()
 
 
+@x64
 def test_starts_differ_between_cells_and_seeds():
     density = jnp.asarray(0.3, float)
     drawn = [np.asarray(starts(replace(TINY, seed=s), row, density).W).ravel() for s in (0, 1) for row in (0, 1)]
@@ -440,6 +463,7 @@ def test_labels_cross_the_exact_boundary(transition):
     assert row["label"][:, 1].tolist() == [IGNORED, IGNORED, SUPERPOSED, SUPERPOSED, SUPERPOSED]
 
 
+@x64
 def test_basins_are_numbered_from_the_lowest():
     losses = jnp.array([3.0, 1.0, 1.0 + 5e-7, 2.0, 0.5, 3.0, 2.0])
     converged = jnp.array([True, True, True, True, False, True, False])
@@ -481,10 +505,9 @@ def test_summary_counts_what_the_dataset_holds(dataset):
 
 
 @x64
-def test_stopped_run_goes_on_with_the_rows_it_has(solved, tmp_path, monkeypatch):
+def test_stopped_run_goes_on_with_the_rows_it_has(known_rows, tmp_path):
     diagram = replace(TINY, density_min=0.0005)  # too sparse for the exact boundary, which is not wanted here
-    rows, seen = {name: jnp.stack([row[name] for row in solved]) for name in solved[0]}, []
-    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
+    rows, seen = known_rows, []
 
     def stop():
         if len(seen) == 2:
@@ -497,11 +520,10 @@ def test_stopped_run_goes_on_with_the_rows_it_has(solved, tmp_path, monkeypatch)
     assert len(done) >= 3
     done[1].write_bytes(done[1].read_bytes()[:100])
     before = {file: file.stat().st_mtime_ns for file in done if file is not done[1]}
-    monkeypatch.setattr(chunks, "clear", lambda _: None)
-    resumed = phase_run.compute(diagram, tmp_path / "a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "clear", lambda _: None)
+        resumed = phase_run.compute(diagram, tmp_path / "a")
     assert before == {file: file.stat().st_mtime_ns for file in before}
-    monkeypatch.undo()
-    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
     undisturbed = phase_run.compute(diagram, tmp_path / "b")
     for name in undisturbed.variables:
         assert resumed[name].values.tobytes() == undisturbed[name].values.tobytes(), name
