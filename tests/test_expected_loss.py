@@ -218,13 +218,13 @@ def draw(rng, law, density, kind, count):
     return u * ((v >= rank * density) & (v < (rank + 1) * density))
 
 
-IN_FLOAT32 = [("uniform", "together"), ("symmetric", "independent"), ("exponential", "exclusive"), ("binary", "together")]
+ALWAYS = [("uniform", "together"), ("symmetric", "independent"), ("exponential", "exclusive"), ("binary", "together")]
 
 
 @pytest.mark.parametrize(
     ("law", "kind"),
     [
-        pytest.param(law, kind, marks=[] if (law, kind) in IN_FLOAT32 else pytest.mark.x64)
+        pytest.param(law, kind, marks=[] if (law, kind) in ALWAYS else [pytest.mark.slow, pytest.mark.x64])
         for law, kind in itertools.product(LAWS, ("independent", "together", "exclusive"))
     ],
 )
@@ -378,9 +378,9 @@ def test_gradient_agrees_with_finite_differences(n):
 @pytest.mark.parametrize(
     ("law", "kind"),
     [
-        pytest.param("uniform", "independent", marks=pytest.mark.slow),  # its parts: a law's slopes, and any independent law
+        pytest.param("uniform", "independent", marks=pytest.mark.slow),  # the series by itself: `test_fourier_series`
         ("exponential", "exclusive"),
-        ("symmetric", "together"),
+        pytest.param("symmetric", "together", marks=pytest.mark.slow),
         ("binary", "independent"),
     ],
 )
