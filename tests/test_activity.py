@@ -51,6 +51,7 @@ def test_binary_features_state_by_state(key, params):
     assert np.all(8 * found.sem <= 0.1 * loss + 1e-6)  # enough draws to tell
 
 
+@pytest.mark.x64
 def test_parts_add_up_to_the_population_loss(key, params):
     law = features.SparseUniform(0.3)
     found = loss_by_active(key, params, law, most=N, draws=50_000)

@@ -138,6 +138,7 @@ def test_a_finer_loss_goes_into_the_certificate():
     np.testing.assert_allclose(found.gap, 5 * shift[:, 0] ** 2 + shift[:, 1], rtol=1e-3, atol=1e-15)
 
 
+@pytest.mark.slow  # in the models' own units: `test_toy_minima`
 def test_certificates_hold_under_vmap():
     """A stack of searches side by side gives what each gives alone."""
     starts = jnp.asarray(np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 2)))

@@ -113,6 +113,7 @@ def test_importance_is_a_weight_of_the_outputs_and_has_a_gradient():
     assert_close(slope, losses, rtol=64 * EPS)
 
 
+@pytest.mark.x64
 def test_vmap_over_models_and_over_densities_gives_the_same_numbers():
     W, b, p, _ = zoo(5)
     alone = uniform_outputs(W, b, p, 64)

@@ -32,7 +32,7 @@ def both(law, p, g, b, weights):
     return (first, pull(weights)), (second, again(weights))
 
 
-@pytest.mark.parametrize("law", [features.SparseUniform, features.SparseSymmetric])
+@pytest.mark.parametrize("law", [features.SparseUniform, pytest.param(features.SparseSymmetric, marks=pytest.mark.x64)])
 @pytest.mark.parametrize("density", [0.01, 0.2, 1.0])
 def test_period_closed_part_and_slopes_are_those_of_the_general_form(law, density):
     rng = np.random.default_rng(0)

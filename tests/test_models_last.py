@@ -8,6 +8,8 @@ from checks import EPS, assert_close
 
 from superpose import models_last
 
+pytestmark = pytest.mark.x64
+
 
 def core(varied, fixed):
     (x, y), (scale,) = varied, fixed
@@ -66,7 +68,6 @@ def test_one_at_a_time_gives_what_each_model_gives(axes):
     nested(axes, in_turn)
 
 
-@pytest.mark.x64
 @pytest.mark.parametrize("f", [f, in_turn])
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None), (None, 0, None)])
 def test_forward_derivatives_inside_and_outside_of_vmap(axes, f):
@@ -76,7 +77,6 @@ def test_forward_derivatives_inside_and_outside_of_vmap(axes, f):
     both(lambda g: jax.jacfwd(jax.vmap(g, axes), argnums=(0, 1)), *arguments, f=f)
 
 
-@pytest.mark.x64
 @pytest.mark.parametrize("f", [f, in_turn])
 def test_only_a_cpu_works_in_parts(f, monkeypatch):
     monkeypatch.setattr(models_last, "MOST", 40)

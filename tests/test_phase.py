@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superpose import chunks, solve
+from superpose import chunks, solve, sweep
 from superpose.expected_loss import relu_output
 from superpose.features import SparseUniform, last_importance
 from superpose.phase import (
@@ -44,31 +44,39 @@ x64 = pytest.mark.x64
 starts = jax.jit(eager_starts, static_argnums=0)
 
 
-def row_at(number, p, importances):
-    """A row of TINY at any density and importances: both are traced, so all share one compiled function."""
-    solved = solve_row(TINY, number, jnp.asarray(np.float64(p)), jnp.asarray(np.asarray(importances, np.float64)))
-    return jax.tree.map(np.asarray, solved)
+BOUNDARY = 0.0487218979022
+"""At p = .1, from `test_boundary`."""
+OTHERS = {0.5: axes(TINY)[1], 0.01: axes(TINY)[1], 0.1: BOUNDARY * np.array([0.5, 0.99, 1.01, 2.0, 4.0])}
+"""Importances at other densities, by density."""
 
 
 @pytest.fixture(scope="module")
-def solved():
-    """The rows of TINY, each a dictionary of arrays."""
+def rows():
+    """The rows of TINY and OTHERS, each a dictionary of arrays: all by the program of a run, which the command's tests share."""
     densities, importances = axes(TINY)
-    return [row_at(k, p, importances) for k, p in enumerate(densities)]
+    numbers = np.array([*range(len(densities)), *(0 for _ in OTHERS)])
+    points = {
+        "row": numbers,
+        "density": np.array([*densities, *OTHERS]),
+        "importances": np.stack([*(importances for _ in densities), *OTHERS.values()]),
+    }
+    found = sweep.run(lambda row: solve_row(TINY, row["row"], row["density"], row["importances"]), points, width=1)
+    return [{name: x[k] for name, x in found.items()} for k in range(len(numbers))]
 
 
 @pytest.fixture(scope="module")
-def known_rows(solved):
-    """Runs take these rows for solved ones; the tests of the command have some of a run's own."""
-    rows = {name: jnp.stack([row[name] for row in solved]) for name in solved[0]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
-        yield rows
+def solved(rows):
+    return rows[: TINY.densities]
 
 
 @pytest.fixture(scope="module")
-def dataset(known_rows, tmp_path_factory):
-    del known_rows
+def other(rows):
+    return dict(zip(OTHERS, rows[TINY.densities :], strict=True))
+
+
+@pytest.fixture(scope="module")
+def dataset(rows, tmp_path_factory):
+    del rows  # compiles what this runs
     return phase_run.compute(TINY, tmp_path_factory.mktemp("tiny"))
 
 
@@ -254,10 +262,9 @@ def test_starts_differ_between_cells_and_seeds():
         (0.01, 1.00124353791081, None, 3.33226173043636e-5),
     ],
 )
-def test_antipodal_minimum_has_the_known_values(p, length, bias, loss):
-    importances = axes(TINY)[1]
-    assert importances[2] == 1
-    row = row_at(0, p, importances)
+def test_antipodal_minimum_has_the_known_values(other, p, length, bias, loss):
+    assert OTHERS[p][2] == 1
+    row = other[p]
     best = int(row["best"][2])
     W, b = row["W"][2, best, 0], row["b"][2, best]
     assert float(row["loss"][2, best]) == pytest.approx(loss, rel=1e-13)
@@ -299,10 +306,9 @@ def test_stated_loss_is_the_loss_of_the_stated_weights(solved):
 
 
 @x64
-def test_labels_cross_the_exact_boundary():
-    """At p = .1 the boundary lies at I = .0487: the last feature is ignored below and in superposition above."""
-    row = row_at(0, 0.1, 0.0487218979022 * np.array([0.5, 0.99, 1.01, 2.0, 4.0]))  # `test_boundary` has it
-    assert row["label"][:, 1].tolist() == [IGNORED, IGNORED, SUPERPOSED, SUPERPOSED, SUPERPOSED]
+def test_labels_cross_the_exact_boundary(other):
+    """The last feature is ignored below and in superposition above."""
+    assert other[0.1]["label"][:, 1].tolist() == [IGNORED, IGNORED, SUPERPOSED, SUPERPOSED, SUPERPOSED]
 
 
 @x64
@@ -347,9 +353,10 @@ def test_summary_counts_what_the_dataset_holds(dataset):
 
 
 @x64
-def test_stopped_run_goes_on_with_the_rows_it_has(known_rows, tmp_path):
+def test_stopped_run_goes_on_with_the_rows_it_has(solved, tmp_path, monkeypatch):
     diagram = replace(TINY, density_min=0.0005)  # too sparse for the exact boundary, which is not wanted here
-    rows, seen = known_rows, []
+    rows, seen = {name: jnp.stack([row[name] for row in solved]) for name in solved[0]}, []
+    monkeypatch.setattr(phase_run, "solve_row", lambda _, k, *__: {name: x[k] for name, x in rows.items()})
 
     def stop():
         if len(seen) == 2:
