@@ -178,6 +178,7 @@ def test_rare_features_have_all_magnitudes():
     assert np.max(x) <= 1
 
 
+@pytest.mark.x64
 def test_densities_can_be_traced():
     keys = jax.random.split(jax.random.key(0), 4)
     densities = jnp.array([0.1, 0.4, 0.6, 1.0])
@@ -213,6 +214,7 @@ def test_importances():
     np.testing.assert_array_equal(features.last_importance(0.3, n=3), jnp.array([1, 1, 0.3]))
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("distribution", "message"),
     [

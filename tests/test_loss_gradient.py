@@ -120,7 +120,7 @@ def test_vmap_over_models_and_over_densities_gives_the_same_numbers():
     # Another order of summation over 64 nodes.
     assert_close(side_by_side(W, b, p, 64), alone, rtol=64 * EPS)
     over_densities = jax.jit(jax.vmap(lambda p: outputs(Params(W=W[0], b=b[0]), features.SparseUniform(p))))
-    assert np.all(W[:6] == W[0])  # one model at all densities
+    assert np.all(W[:6] == W[:1])  # one model at all densities
     assert_close(over_densities(p[:6]), alone[:6], rtol=64 * EPS)
 
 

@@ -139,6 +139,8 @@ def column(*entries):
         ([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]], [STORED, SUPERPOSED, SUPERPOSED]),
         ([[0.0, 0.0], [0.0, 0.0]], [IGNORED, IGNORED]),
         ([[1.0, 0.0], [0.0, 0.2]], [STORED, STORED]),
+        ([[2.0, 0.0], [0.0, 1.0]], [STORED, STORED]),
+        ([[0.5, -0.5]], [SUPERPOSED, SUPERPOSED]),
         ([[1.0, 0.05], [0.0, 0.0]], [STORED, IGNORED]),  # too short to be represented, too short to disturb
     ],
 )

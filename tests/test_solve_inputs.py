@@ -1,6 +1,5 @@
 """What `minimize` takes, what it refuses in a line, and that it compiles once."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +8,9 @@ from checks import assert_close
 from superpose import solve
 from superpose.toy_model import Params
 
-RTOL = 1e-6 if jax.config.jax_enable_x64 else 1e-3
+pytestmark = pytest.mark.x64
+
+RTOL = 1e-6
 
 
 def bowl(t, target):
