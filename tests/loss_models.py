@@ -73,6 +73,15 @@ def zoo(n, count=4):
     return W, b, p, truth
 
 
+def almost_orthogonal():
+    """Two overlaps of 1e-3 with one output and no bias: the terms of the pair fall off late. W, b and p."""
+    W = (
+        [1.0846708, -0.2189876, 0.52092948, 0.54577575, -1.38701586],
+        [0.71461276, 0.3311797, 0.7421649, -0.83147142, 0.56219823],
+    )
+    return np.array(W), np.zeros(5), np.full(5, 0.02158575)
+
+
 def big_model(n):
     """N random columns of norm about 1 in n/5 dimensions."""
     rng = np.random.default_rng(n)

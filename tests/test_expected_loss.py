@@ -12,6 +12,7 @@ from exact_oracles import bromwich_loss, corner_sums, uniform_losses
 from loss_models import (
     LAWS,
     SETS,
+    almost_orthogonal,
     big_model,
     make_models,
     make_params,
@@ -62,10 +63,7 @@ def test_loss_is_exact_to_the_stated_error(n, nodes, rtol):
 
 @pytest.mark.x64
 def test_two_features_almost_orthogonal_to_an_output_cost_no_accuracy():
-    """Two overlaps of 1e-3 and no bias: the terms of the pair fall off late."""
-    W = np.array([[1.0846708, -0.2189876, 0.52092948, 0.54577575, -1.38701586]])
-    W = np.concatenate([W, [[0.71461276, 0.3311797, 0.7421649, -0.83147142, 0.56219823]]])
-    p, b = np.full(5, 0.02158575), np.zeros(5)
+    W, b, p = almost_orthogonal()
     truth = uniform_losses(W, b, p)
     found = uniform_outputs(jnp.asarray(W)[None], jnp.asarray(b)[None], jnp.asarray(p)[None], 512)[0]
     assert_close(found, truth, rtol=1e-8)
