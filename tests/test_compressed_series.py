@@ -83,19 +83,19 @@ def test_repeated_directions_are_no_worse_than_others():
 
 @pytest.mark.x64
 def test_slope_is_that_of_the_value_and_curvature_that_of_the_slope():
-    """Finite differences along a random direction; the interval moves between the ends, not in the derivative: 1.2e-5 there."""
+    """Finite differences along a random direction; the interval moves between the ends, not in the derivative: 7e-8 there."""
     W, b = weights("random")
     rng = np.random.default_rng(2)
     along, p, h = jnp.asarray(rng.standard_normal(W.shape)), jnp.asarray(0.3), 2e-5
 
     def slope(W):
-        return compressed(W, b, p, NODES)[1][0]
+        return compressed(W, b, p, 16)[1][0]
 
     curvature = jax.jit(lambda W: jax.jvp(slope, (W,), (along,))[1])(W)
-    (up, above), (down, below) = (compressed(W + s * h * along, b, p, NODES) for s in (1, -1))
+    (up, above), (down, below) = (compressed(W + s * h * along, b, p, 16) for s in (1, -1))
     by_value, by_slope = (up - down) / (2 * h), (above[0] - below[0]) / (2 * h)
     np.testing.assert_allclose(jnp.vdot(slope(W), along), by_value, rtol=1e-6)
-    np.testing.assert_allclose(curvature, by_slope, atol=2e-5 * np.abs(by_slope).max(), rtol=0)
+    np.testing.assert_allclose(curvature, by_slope, atol=1e-6 * np.abs(by_slope).max(), rtol=0)
 
 
 @pytest.mark.x64

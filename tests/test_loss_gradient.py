@@ -161,7 +161,7 @@ def test_products_of_matrices_are_in_full_precision_on_a_gpu(n):
 @pytest.mark.x64
 @pytest.mark.parametrize("n", [3, 5, 40])
 def test_no_traced_value_outlives_its_trace(n, monkeypatch):
-    params, distribution = make_params(n=n), features.SparseUniform(0.3)
+    params, distribution = make_params(n=n), features.SparseUniform(jnp.asarray(0.3))
     traced_anew(monkeypatch)
     with jax.checking_leaks():
         jax.jit(jax.grad(lambda q: total(q, distribution, nodes=16))).trace(params)
