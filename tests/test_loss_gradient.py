@@ -164,4 +164,4 @@ def test_no_traced_value_outlives_its_trace(n, monkeypatch):
     params, distribution = make_params(n=n), features.SparseUniform(jnp.asarray(0.3))
     traced_anew(monkeypatch)
     with jax.checking_leaks():
-        jax.jit(jax.grad(lambda q: total(q, distribution, nodes=16))).trace(params)
+        jax.jit(jax.grad(lambda q: total(q, distribution, nodes=16)))(params)
