@@ -35,13 +35,15 @@ paper: latex phase  ## paper/main.pdf from committed results; needs LaTeX, and C
 latex:
 	@command -v latexmk >/dev/null && command -v pdflatex >/dev/null || { echo "paper: needs LaTeX; on Debian, $(LATEX)"; exit 1; }
 
-test: $(READY)  ## the test suite, in float64 and again in float32
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
-	SUPERPOSE_TEST_X64=0 $(BIN)/python -m pytest -q -n 2 -m "not slow"
+PYTEST := -m pytest -q -n 2 --dist worksteal
+
+test: $(READY)  ## the test suite in float64, and in float32 what has a precision
+	$(BIN)/python $(PYTEST) -m "not slow"
+	SUPERPOSE_TEST_X64=0 $(BIN)/python $(PYTEST) -m "not slow and not x64"
 
 test-all: $(READY)  ## the same with the slow tests
-	$(BIN)/python -m pytest -q -n 2
-	SUPERPOSE_TEST_X64=0 $(BIN)/python -m pytest -q -n 2
+	$(BIN)/python $(PYTEST)
+	SUPERPOSE_TEST_X64=0 $(BIN)/python $(PYTEST) -m "not x64"
 
 $(OLDEST)/.ready: pyproject.toml
 	rm -rf .venv-oldest
@@ -51,7 +53,7 @@ $(OLDEST)/.ready: pyproject.toml
 	@touch $@
 
 test-oldest: $(OLDEST)/.ready  ## the tests with the lowest versions that pyproject.toml allows, in .venv-oldest
-	$(OLDEST)/python -m pytest -q -n 2 -m "not slow"
+	$(OLDEST)/python $(PYTEST) -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -63,4 +65,4 @@ bench: $(READY)  ## speed against PyTorch; needs the extra `bench`
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .venv-oldest results
+	rm -rf .venv .venv-oldest .pytest_cache results

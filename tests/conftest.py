@@ -1,6 +1,10 @@
-"""The whole suite in float64 (or float32 with SUPERPOSE_TEST_X64=0): no rank promotion, warnings are errors."""
+"""The whole suite in float64 (or float32 with SUPERPOSE_TEST_X64=0): no rank promotion, warnings are errors.
+
+Compiled programs are kept in `.pytest_cache/jax`: for the next run, for tests side by side, and for the processes these start.
+"""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,6 +15,15 @@ jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("superpose", "beartype.beartype")
 
+KEPT = {
+    "jax_compilation_cache_dir": str(Path(__file__).parent.parent / ".pytest_cache" / "jax"),
+    "jax_persistent_cache_min_compile_time_secs": 0,  # small programs too: there are thousands
+}
+for option, value in KEPT.items():
+    if not os.environ.get(option.upper()):
+        os.environ[option.upper()] = str(value)  # for processes that tests start
+        jax.config.update(option, value)
+
 
 @pytest.fixture
 def key():
@@ -18,9 +31,9 @@ def key():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of float64 accuracy are marked `x64` and left out of the float32 run."""
+    """Tests marked `x64` are left out of the float32 run."""
     if not X64:
-        skip = pytest.mark.skip(reason="needs float64")
+        skip = pytest.mark.skip(reason="runs in float64")
         for item in items:
             if "x64" in item.keywords:
                 item.add_marker(skip)

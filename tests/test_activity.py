@@ -1,5 +1,6 @@
 """The loss by number of active features: binary features state by state, and the sum against the population loss."""
 
+from functools import partial
 from itertools import product
 
 import jax
@@ -21,6 +22,12 @@ def params():
     return toy_model.Params(jnp.asarray(0.7 * rng.normal(size=(2, N)), float), jnp.asarray(0.2 * rng.normal(size=N), float))
 
 
+def loss_by_active(key, params, law, importance=1.0, *, most, draws):
+    """Compiled as a whole."""
+    found = partial(activity.loss_by_active, most=most, draws=draws)
+    return jax.jit(found)(key, params, law, jnp.asarray(importance, float))
+
+
 def by_states(params):
     """`P(|A| = k)` and `P(k) E[loss | k]` of binary features, over all 16 states."""
     W, b = np.asarray(params.W, np.float64), np.asarray(params.b, np.float64)
@@ -35,7 +42,7 @@ def by_states(params):
 
 def test_binary_features_state_by_state(key, params):
     law = features.SparseBinary(jnp.asarray(P, float))
-    found = activity.loss_by_active(key, params, law, jnp.asarray(IMPORTANCE, float), most=N, draws=20_000)
+    found = loss_by_active(key, params, law, IMPORTANCE, most=N, draws=20_000)
     probability, loss = by_states(params)
     assert_close(found.probability, probability)
     assert_close(found.loss[:2], loss[:2])
@@ -44,9 +51,10 @@ def test_binary_features_state_by_state(key, params):
     assert np.all(8 * found.sem <= 0.1 * loss + 1e-6)  # enough draws to tell
 
 
+@pytest.mark.x64
 def test_parts_add_up_to_the_population_loss(key, params):
     law = features.SparseUniform(0.3)
-    found = activity.loss_by_active(key, params, law, most=N, draws=50_000)
+    found = loss_by_active(key, params, law, most=N, draws=50_000)
     total, sem = float(found.loss.sum()), float(np.sqrt((np.asarray(found.sem) ** 2).sum()))
     exact = float(expected_loss.relu_output(params, law))
     assert_close(found.probability.sum(), 1.0)
@@ -55,10 +63,11 @@ def test_parts_add_up_to_the_population_loss(key, params):
     assert abs(total - 1.02 * exact) > 5 * sem
 
 
+@pytest.mark.x64
 def test_one_active_feature_stored_without_error_costs_nothing(key):
     """Antipodal pair, no bias: with one active feature the other's interference is negative, and free."""
     pair = toy_model.Params(W=jnp.array([[1.0, -1.0]]), b=jnp.zeros(2))
-    found = activity.loss_by_active(key, pair, features.SparseUniform(0.1), most=2, draws=200_000)
+    found = loss_by_active(key, pair, features.SparseUniform(0.1), most=2, draws=200_000)
     assert not np.any(found.loss[:2])
     # Both active: x' = (r(u - v), r(v - u)), the error is 2 min(u, v)^2 in all, E min^2 = 1/6.
     expected = 0.1**2 * 2 / 6
@@ -66,6 +75,7 @@ def test_one_active_feature_stored_without_error_costs_nothing(key):
     assert 8 * found.sem[2] <= 0.03 * expected
 
 
+@pytest.mark.x64
 def test_active_sets_have_k_features_and_the_right_law(key):
     k, draws = 2, 20_000
     sample = jax.jit(jax.vmap(lambda key: activity.sample_active(key, jnp.asarray(P, float), k, most=3)))
@@ -80,7 +90,7 @@ def test_active_sets_have_k_features_and_the_right_law(key):
 
 @pytest.mark.parametrize("p", [1e-7, 1.0])
 def test_extreme_densities(key, params, p):
-    found = activity.loss_by_active(key, params, features.SparseUniform(p), most=N, draws=100)
+    found = loss_by_active(key, params, features.SparseUniform(p), most=N, draws=100)
     assert np.all(np.isfinite(found.loss))
     expected = [
         np.prod([N - i for i in range(k)]) / np.prod(range(1, k + 1)) * p**k * (1 - p) ** (N - k) for k in range(N + 1)
@@ -88,6 +98,7 @@ def test_extreme_densities(key, params, p):
     np.testing.assert_allclose(found.probability, expected, rtol=1e-5)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

@@ -10,6 +10,8 @@ from checks import assert_close
 
 from superpose import adversarial, features, frames, toy_model
 
+pytestmark = pytest.mark.x64
+
 LINEAR = partial(toy_model.reconstruct, output="linear")
 SIZE = 0.3
 

@@ -20,13 +20,16 @@ from superpose.sets import sets_of
 def test_few_features_have_the_exact_loss(n, law):
     """Against corner sums; U[-1, 1] is 2 v - 1: a mixture over the 2^n signs of uniform features."""
     rng = np.random.default_rng(n)
+
+    @jax.jit
+    def losses(p, gram, b):
+        return box_averages.losses(sets_of(LAWS[law](p), n=n, dtype=b.dtype), LAWS[law].magnitude, gram, b, nodes=0)
+
     for p, b_scale in itertools.product((0.01, 0.5, 1.0), (0.0, 0.5)):
         W, b = rng.standard_normal((2, n)), b_scale * rng.uniform(-1, 1, n)
         if n == 3:
             W[:, 2] = 0
-        distribution = LAWS[law](p)
-        sets, magnitude = sets_of(distribution, n=n, dtype=jnp.zeros(()).dtype), features.magnitude(distribution)
-        found = box_averages.losses(sets, magnitude, jnp.asarray(W.T @ W), jnp.asarray(b), nodes=0)
+        found = losses(jnp.asarray(p), jnp.asarray(W.T @ W), jnp.asarray(b))
         expected = uniform_losses(W, b, np.full(n, p)) if law == "uniform" else symmetric_losses(W.T @ W, b, p)
         assert_close(found, expected, rtol=1e-13 if law == "uniform" else 1e-9)
 

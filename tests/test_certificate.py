@@ -89,10 +89,16 @@ def test_flat_minima_are_certified():
     np.testing.assert_allclose(found.loss, 1, rtol=1e-8)
 
 
-def test_an_unused_column_is_certified():
-    """A loss that grows like `|w|^3` in two numbers: no curvature at its minimum, which is there."""
-    found = solve.minimize(lambda t: 1 + (t[0] - 0.5) ** 2 + (t[1:] @ t[1:] + 1e-30) ** 1.5, jnp.array([[0.1, 0.4, -0.2]]))
-    assert found.converged[0]
+def test_an_unused_column_is_certified_and_a_kink_is_named():
+    """A loss that grows like `|w|^3` in two numbers has no curvature at its minimum, which is there; `|t_0 - 0.3|` has a kink."""
+
+    def either(t, kinked):
+        column = (t[0] - 0.5) ** 2 + (t[1:] @ t[1:] + 1e-30) ** 1.5
+        return 1 + jnp.where(kinked, jnp.abs(t[0] - 0.3) + t[1:] @ t[1:], column)
+
+    found = solve.minimize(either, jnp.array([[0.1, 0.4, -0.2], [0.5, 0.2, 0.1]]), jnp.array([False, True]))
+    assert reasons(found) == ["certified", "kink"]
+    assert found.converged.tolist() == [True, False]
     assert found.loss[0] < 1 + 1e-8
 
 
@@ -116,11 +122,6 @@ def test_the_gap_of_a_quartic_tells_the_truth():
     assert np.all(found.gap <= 10 * found.loss)
 
 
-def test_a_kink_is_named():
-    found = solve.minimize(lambda t: 1 + jnp.abs(t[0] - 0.3) + t[1] ** 2, jnp.array([[0.5, 0.2]]))
-    assert reasons(found) == ["kink"]
-
-
 def test_a_finer_loss_goes_into_the_certificate():
     """The finer minimum lies at x = 1e-3, with slope 2e-3 where the coarse one is; or higher, with the same slope."""
 
@@ -137,11 +138,12 @@ def test_a_finer_loss_goes_into_the_certificate():
     np.testing.assert_allclose(found.gap, 5 * shift[:, 0] ** 2 + shift[:, 1], rtol=1e-3, atol=1e-15)
 
 
+@pytest.mark.slow  # in the models' own units: `test_toy_minima`
 def test_certificates_hold_under_vmap():
     """A stack of searches side by side gives what each gives alone."""
     starts = jnp.asarray(np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 2)))
     many = jnp.asarray(np.stack([FLAT["y^4"], SADDLES["plain"]]))
-    both = jax.vmap(lambda s, a: solve.minimize(lambda t: polynomial(t, a), s))(starts, many)
+    both = jax.jit(jax.vmap(lambda s, a: solve.minimize(lambda t: polynomial(t, a), s)))(starts, many)
     each = solved(starts.reshape(6, 2), list(np.repeat(many, 3, axis=0)))
     np.testing.assert_allclose(both.loss.reshape(6), each.loss, rtol=1e-12)
     np.testing.assert_array_equal(both.reason.reshape(6), each.reason)

@@ -12,6 +12,8 @@ import xarray as xr
 from superpose import chunks, results
 from superpose.settings import Diagram
 
+pytestmark = pytest.mark.x64
+
 DIAGRAM = Diagram(densities=3, importances=2)
 
 

@@ -10,6 +10,8 @@ from hypothesis import given
 from superpose import frames, many_features
 from superpose.interference import capacity_bound, coherence, describe, feature_dimensionality
 
+pytestmark = pytest.mark.x64
+
 DTYPE = np.dtype(jnp.zeros(()).dtype)
 
 

@@ -9,6 +9,8 @@ from checks import assert_close
 
 from superpose import dynamics, expected_loss, features, interference, toy_model, train
 
+pytestmark = pytest.mark.x64
+
 LAW = features.SparseUniform(0.3)
 
 
@@ -115,7 +117,6 @@ def test_escape_shares_of_a_known_movement():
     np.testing.assert_allclose([found.negative, found.chance], [13 / 15, 2 / 12], rtol=1e-4)
 
 
-@pytest.mark.x64
 def test_descent_leaves_a_saddle_by_its_negative_directions():
     """Two features of equal importance, one dimension: `W = 0` is a saddle when nothing else is learnt yet."""
 

@@ -6,6 +6,8 @@ import xarray as xr
 
 from experiments import five_features as experiment
 
+pytestmark = pytest.mark.x64
+
 ORTHOGONAL = np.array([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]], float)
 PAIRS = np.array([[1, -1, 0, 0, 0], [0, 0, 1, -1, 0]], float)
 PENTAGON = np.stack([np.cos(0.4 * np.pi * np.arange(5)), np.sin(0.4 * np.pi * np.arange(5))])
@@ -38,7 +40,6 @@ def test_of_equals_a_converged_solution_is_the_best():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_five_features():
     data = experiment.compute(experiment.QUICK)
     assert data["W"].dims == ("density", "restart", "hidden", "feature")

@@ -10,6 +10,8 @@ import xarray as xr
 from experiments import collapse, local_bases, phase_three_two, phase_two_one
 from superpose import expected_loss, features, toy_model
 
+pytestmark = pytest.mark.x64
+
 ANGLE = np.pi / 3 * np.arange(6)
 HEXAGON = np.stack([np.cos(ANGLE), np.sin(ANGLE)])
 MERCEDES = np.repeat(HEXAGON[:, ::2], 2, axis=1)
@@ -135,7 +137,6 @@ def test_the_missing_candidate_is_noticed():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_collapse():
     data = collapse.compute(collapse.QUICK)
     found = collapse.findings(data)
@@ -144,7 +145,6 @@ def test_quick_run_of_collapse():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_local_bases():
     data = local_bases.compute(replace(local_bases.QUICK, restarts=2))
     assert all(f.holds for f in local_bases.findings(data))
@@ -153,7 +153,6 @@ def test_quick_run_of_local_bases():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 @pytest.mark.parametrize("experiment", [phase_two_one, phase_three_two], ids=lambda e: e.NAME)
 def test_small_run_of_a_diagram(experiment):
     data = experiment.compute(replace(experiment.QUICK, points=4, restarts=2, cells=2, steps=200))

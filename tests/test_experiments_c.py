@@ -8,6 +8,8 @@ import xarray as xr
 from experiments import adversarial_examples, dimensions_per_feature, energy_levels, feature_geometry
 from superpose import frames
 
+pytestmark = pytest.mark.x64
+
 M = 6
 
 
@@ -133,7 +135,6 @@ def test_model_without_superposition_has_a_dimension_a_feature():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 @pytest.mark.parametrize("module", [dimensions_per_feature, feature_geometry, energy_levels, adversarial_examples])
 def test_quick_run(module):
     data = module.compute(module.QUICK)

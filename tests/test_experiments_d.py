@@ -7,6 +7,8 @@ import xarray as xr
 from experiments import absolute_value, geometry_in_training, privileged_basis
 from superpose import hidden_layer
 
+pytestmark = pytest.mark.x64
+
 OCTAHEDRON = np.concatenate([np.eye(3), -np.eye(3)[:, [1, 2, 0]]], axis=1)
 """Feature i of set A against feature 3 + (i - 1) mod 3 of set B."""
 STEP = np.geomspace(1, 1e4, 160)
@@ -146,7 +148,6 @@ def test_findings_on_absolute_values():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_geometry_in_training():
     data = geometry_in_training.compute(geometry_in_training.QUICK)
     assert np.all(np.diff(data["loss"].values[:, 20:], axis=1) < 1e-3)  # exact descent hardly ever climbs
@@ -155,7 +156,6 @@ def test_quick_run_of_geometry_in_training():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_the_privileged_basis():
     data = privileged_basis.compute(privileged_basis.QUICK)
     assert data["W"].shape == (4, 20, 5, 10)
@@ -166,7 +166,6 @@ def test_quick_run_of_the_privileged_basis():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_absolute_values():
     data = absolute_value.compute(absolute_value.QUICK)
     assert all(f.holds for f in absolute_value.findings(data))

@@ -8,6 +8,8 @@ import xarray as xr
 from experiments import absolute_value_sparsity, asymmetric_superposition, getting_rid
 from superpose import hidden_layer
 
+pytestmark = pytest.mark.x64
+
 
 def known(models):
     """A dataset of untied models, one a density, as if from one restart each."""
@@ -44,7 +46,6 @@ def test_score_knows_the_motif():
         assert asymmetric_superposition.score(np.array(q.W_in), np.array(q.W_out)) == (0.0, 0.0)
 
 
-@pytest.mark.x64
 def test_loss_of_models_by_hand():
     """Dedicated: one of three features lost. Motif, one active: x_1 and x_2 each leak 1/8 into x_0, on both sides."""
     dedicated, motif = asymmetric_superposition.built()[:2]
@@ -112,7 +113,6 @@ def test_what_pays_least_is_read_and_widths_grow_with_n():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 @pytest.mark.parametrize("experiment", [absolute_value_sparsity, asymmetric_superposition, getting_rid])
 def test_quick_run(experiment):
     data = experiment.compute(experiment.QUICK)

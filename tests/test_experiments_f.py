@@ -8,6 +8,8 @@ import xarray as xr
 from experiments import basic_results, loss_parts, phase_three_two, phase_two_one
 from superpose.toy_model import Params
 
+pytestmark = pytest.mark.x64
+
 
 def test_gaps_of_a_regular_polygon_and_of_a_pair():
     angle = 2 * np.pi / 5 * np.arange(5) + 0.3
@@ -71,7 +73,6 @@ def test_mean_output_of_a_feature_stored_a_little_and_of_a_dead_one():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 @pytest.mark.parametrize("experiment", [loss_parts, phase_two_one, phase_three_two, basic_results])
 def test_quick_run(experiment):
     data = experiment.compute(experiment.QUICK)

@@ -6,6 +6,8 @@ import xarray as xr
 
 from experiments import correlated, one_feature_differs
 
+pytestmark = pytest.mark.x64
+
 
 def test_cosines_of_a_hexagon_with_partners_side_by_side():
     angle = np.pi / 3 * np.arange(6)
@@ -31,7 +33,6 @@ def test_crossing_of_straight_lines():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_correlated_features():
     data = correlated.compute(correlated.QUICK)
     found = correlated.findings(data)
@@ -41,7 +42,6 @@ def test_quick_run_of_correlated_features():
 
 
 @pytest.mark.slow
-@pytest.mark.x64
 def test_quick_run_of_one_feature_that_differs():
     data = one_feature_differs.compute(one_feature_differs.QUICK)
     assert set(data["loss"].dims) == {"branch", "sparser"}

@@ -33,6 +33,7 @@ def server():
     context.set_forkserver_preload(["tests.sweep_job"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # `processes.begin` sets it, but has to come before jax
+        patch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")  # processes that are killed would leave half a program
         context.Process(target=int).start()  # the server starts with the first
     return context
 

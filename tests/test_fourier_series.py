@@ -60,6 +60,7 @@ def corners(kind):
         yield x
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("nodes", [8, 16])
 @pytest.mark.parametrize("law", LAWS)
 def test_tail_is_no_heavier_than_stated(law, nodes):
@@ -81,6 +82,7 @@ def test_tail_is_no_heavier_than_stated(law, nodes):
     assert np.all(outside <= 2 * draws * nodes**-3.0)
 
 
+@pytest.mark.x64
 def test_outputs_without_a_kink_say_so():
     """Rows of one sign with a bias of that sign; an ignored feature; one that can go either way."""
     g = jnp.array([[1.0, 0.2, 0.0], [-1.0, -0.2, 0.0], [0.0, 0.0, 0.0]]).T
@@ -95,6 +97,7 @@ def test_outputs_without_a_kink_say_so():
         assert span.side.tolist() == [0.0 if signed else 1.0, 0.0 if signed else -1.0, 1.0]
 
 
+@pytest.mark.x64
 def test_expansions_are_those_of_the_absolute_value():
     """`|y|` and `y |y|` on [-T, T], by 20,000 terms in plain NumPy: what is left falls as K^-1 and K^-2."""
     T, k = 1.7, np.arange(1, 20_001)
@@ -105,7 +108,10 @@ def test_expansions_are_those_of_the_absolute_value():
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(("law", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("law", "kind"),
+    [("uniform", "independent"), ("binary", "exclusive"), ("symmetric", "together"), ("exponential", "exclusive")],
+)
 def test_shares_change_the_error_alone(law, kind):
     """A tenth of the spread, and far more: with many nodes the loss is the same, though both of its parts change."""
     sets, magnitude, g, b = setting(law, kind)
@@ -138,8 +144,8 @@ def test_slopes_are_those_of_the_series(law, kind):
         def plain(g, b, length):
             return series(sets, magnitude, span._replace(length=length), g, b, nodes=16)
 
-        slopes = jax.jacfwd(plain, argnums=(0, 1, 2))(g, b, span.length)
-        return series_and_slopes(sets, magnitude, span, g, b, nodes=16), plain(g, b, span.length), slopes
+        slopes, value = jax.jacfwd(lambda *x: 2 * (plain(*x),), argnums=(0, 1, 2), has_aux=True)(g, b, span.length)
+        return series_and_slopes(sets, magnitude, span, g, b, nodes=16), value, slopes
 
     (value, by_g, by_b, by_length), expected, (g_slopes, b_slopes, length_slopes) = both(g, b)
     assert_close(value, expected)

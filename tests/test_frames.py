@@ -11,8 +11,11 @@ import pytest
 from checks import EPS, RTOL, assert_close, assert_matches_simulation, theorem
 from hypothesis import given
 
-from superpose import frames
-from superpose.interference import coherence, feature_dimensionality
+from superpose import frames, interference
+
+pytestmark = pytest.mark.x64
+
+coherence, feature_dimensionality = map(jax.jit, (interference.coherence, interference.feature_dimensionality))
 
 TIGHT = {  # name: W, with W W^T = (n/m) I
     "triangle": frames.polygon(3),

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from superpose import geometry, shapes
 
+pytestmark = pytest.mark.x64
+
 SHAPES = {name: shape for k in range(1, shapes.LARGEST + 1) for name, shape in shapes.library(k).items()}
 SUM = ["digon"] * 4 + ["triangle"] * 3 + ["tetrahedron"] * 2 + ["pentagon"] * 2 + ["square antiprism", "hexagon"]
 SEEDS = st.integers(0, 2**31)

@@ -11,6 +11,8 @@ from checks import assert_close
 
 from superpose import features, hidden_layer, toy_model, train
 
+pytestmark = pytest.mark.x64
+
 N, M = 4, 3
 
 

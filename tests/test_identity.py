@@ -17,6 +17,8 @@ from superpose import devices, expected_loss, features, identity, results, sourc
 from superpose.toy_model import Params
 from tests.conftest import X64
 
+pytestmark = pytest.mark.x64
+
 LAWS = (features.SparseUniform, features.SparseSymmetric, features.SparseExponential)
 NODES = (32, 64)
 POINTS = {"density": np.array([0.5, 0.1])}

@@ -45,6 +45,7 @@ def judge(value, signed):
     return score.astype(np.float64)
 
 
+@pytest.mark.x64
 def test_blocks_are_several_and_ragged():
     widths = [blocks.width(awkward(), memory, fixed=48 * M**2, each=M * 56) for memory in (4000, 20_000)]
     assert widths == [6, 54]
@@ -64,6 +65,7 @@ def test_dimensionality_is_that_of_the_whole(memory):
     np.testing.assert_allclose(D, interference.feature_dimensionality(jnp.asarray(W)), rtol=max(2e-10, 64 * EPS))
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("length", [1.0, 1e-2, 1e-4, 1e-5])
 def test_a_short_column_alone_in_its_dimension_errs_as_stated(dtype, length):
@@ -183,6 +185,7 @@ def test_all_features_as_probes_give_the_histogram():
     assert not np.any(found.standard_error)
 
 
+@pytest.mark.x64
 def test_probes_estimate_counts_and_their_own_error():
     W, probes, draws = whole()[:, :40], 36, 1500
     exact = many_features.histogram(W, bins=5, limit=2.5, unit=False).counts
@@ -200,6 +203,7 @@ def test_probes_estimate_counts_and_their_own_error():
     np.testing.assert_allclose(counts.std(0), np.sqrt(variance), rtol=0.1)
 
 
+@pytest.mark.x64
 def test_every_source_gives_the_same(tmp_path):
     W = awkward()
     np.save(tmp_path / "W.npy", np.asfortranarray(W))
@@ -214,6 +218,7 @@ def test_every_source_gives_the_same(tmp_path):
             jax.tree.map(np.testing.assert_array_equal, mine, expected)
 
 
+@pytest.mark.x64
 def test_precision_follows_the_matrix_whatever_jax_is_set_to():
     W = np.random.default_rng(7).normal(size=(3, 20))
     gram = W.T @ W
@@ -224,6 +229,7 @@ def test_precision_follows_the_matrix_whatever_jax_is_set_to():
     assert jax.config.jax_enable_x64 == (np.float64 == DTYPE)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -256,6 +262,7 @@ def test_mistakes_are_named(call, message):
         call()
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
 @pytest.mark.parametrize(
     "function",
@@ -276,6 +283,7 @@ def test_a_column_that_is_not_finite_is_named(function, value):
         function(source, memory=20_000)
 
 
+@pytest.mark.x64
 def test_one_huge_column_leaves_the_others_right():
     W = np.random.default_rng(3).normal(size=(M, N))
     expected = cosines(W)
@@ -287,6 +295,7 @@ def test_one_huge_column_leaves_the_others_right():
     assert_close(D, np.arange(N) == 5)  # it takes its direction from all others, whose shares are 1e-400
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("dtype", "size"), [(np.float32, 1e-30), (np.float32, 1e30), (np.float64, 1e-170), (np.float64, 1e200)]
 )
@@ -302,6 +311,7 @@ def test_lengths_are_all_that_the_type_holds(dtype, size):
         assert np.isclose(many_features.coherence(W * dtype(size), memory=memory), many_features.coherence(W), rtol=1e-6)
 
 
+@pytest.mark.x64
 def test_a_feature_lost_in_rounding_is_named():
     W = np.concatenate([np.random.default_rng(5).normal(size=(M - 1, 40)), np.zeros((1, 40))])
     W[:, 3] = 1e-30 * np.eye(M)[-1]
@@ -310,6 +320,7 @@ def test_a_feature_lost_in_rounding_is_named():
     assert np.all((D >= 0) & (D <= 1))
 
 
+@pytest.mark.x64
 def test_products_that_overflow_are_refused():
     W = np.full((3, 4), 1e30, np.float32)
     for function in (many_features.histogram, many_features.top_pairs, many_features.nearest_neighbours):
@@ -326,6 +337,7 @@ def scratch(step, *arguments, **static):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(("m", "b"), [(1024, 512), (32, 1024)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_each_step_stays_within_what_the_block_width_allows(m, b, dtype):
@@ -362,6 +374,7 @@ def in_process(code, timeout=300):
     return [float(x) for x in done.stdout.split()]
 
 
+@pytest.mark.x64
 def test_peak_memory_does_not_grow_with_the_number_of_features():
     gram = 4 * 12_000**2  # bytes
     before, after = in_process("""
@@ -404,6 +417,7 @@ def test_a_million_features_of_1024_dimensions_in_one_gigabyte():
     assert error < 1e-5  # float32, sums of 1,024 squares
 
 
+@pytest.mark.x64
 def test_a_transposed_matrix_brings_a_warning_at_the_line_that_gave_it():
     W = np.random.default_rng(6).normal(size=(40, 6))
     for function in (many_features.feature_dimensionality, many_features.coherence, many_features.histogram):

@@ -8,6 +8,8 @@ import pytest
 from superpose import hidden_layer, neurons
 from superpose.plot import neurons_and_features
 
+pytestmark = pytest.mark.x64
+
 # Neuron 0 serves feature 2; neuron 1 features 0 and 1 (and 3 a little); neuron 2 is dead; neuron 3 serves feature 1.
 WEIGHTS = np.array([[0.0, 0.1, 1.0, 0.0], [0.8, -0.5, 0.0, 0.1], [0.01, 0.0, 0.02, 0.0], [0.0, 0.9, 0.0, -0.2]])
 SERVES = np.array([[0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], bool)

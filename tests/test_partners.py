@@ -104,6 +104,7 @@ def test_rank_keeps_all_digits():
     assert many_features.capacity_bound(W, memory=8000) == 4
 
 
+@pytest.mark.x64
 def test_mistakes_are_named():
     for call in (many_features.strongest_partners, many_features.capacity_bound):
         with pytest.raises(ValueError, match="W has nan or inf in column 2: needs finite numbers"):
@@ -114,6 +115,7 @@ def test_mistakes_are_named():
         many_features.strongest_partners(np.ones((2, 1)))
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_tile_stays_within_what_the_block_width_allows(dtype):
     m, b, k = 32, 1024, 5

@@ -7,6 +7,8 @@ from plotly import graph_objects as go
 
 from superpose.plot import features_in_plane, gram_matrix, norm_and_interference, phase_diagram
 
+pytestmark = pytest.mark.x64
+
 GRID = ("density", "importance")
 PENTAGON = np.stack([np.cos(0.4 * np.pi * np.arange(5)), np.sin(0.4 * np.pi * np.arange(5))])
 

@@ -27,6 +27,7 @@ def test_python_blocks_run(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.x64
 def test_blocks_are_found():
     text = "a\n```python\nx = 1\n```\nb\n```bash\nls\n```\n```python\ny = 2\n```\n"
     assert [block[1] for block in BLOCK.finditer(text)] == ["x = 1\n", "y = 2\n"]

@@ -10,6 +10,8 @@ from plotly.subplots import make_subplots
 from superpose import phase, plot, sweep
 from superpose.plot import places, template
 
+pytestmark = pytest.mark.x64
+
 LENGTH, DEGREES = np.geomspace(1, 0.02, 9), np.linspace(0, 180, 13)
 NAMES = dict(enumerate(phase.LABELS))
 

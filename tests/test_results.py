@@ -16,6 +16,8 @@ import xarray as xr
 from superpose import results
 from superpose.settings import Diagram
 
+pytestmark = pytest.mark.x64
+
 SETTINGS = Diagram(densities=2)
 
 

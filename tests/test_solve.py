@@ -54,6 +54,7 @@ def test_rosenbrock_is_solved_from_anywhere():
     assert_close(solution.eigenvalues[0], np.linalg.eigvalsh([[8.02, -4.0], [-4.0, 2.0]]), rtol=1e-6)
 
 
+@pytest.mark.x64
 def test_what_did_not_converge_says_so():
     solution = rosenbrock_from(2 * scattered(2, 8, 2), steps=1, newton_steps=1)
     assert not np.any(solution.converged)
@@ -85,6 +86,7 @@ def test_result_does_not_depend_on_the_lanes():
         np.testing.assert_array_equal(other.converged, reference.converged)
 
 
+@pytest.mark.x64
 def test_data_tells_the_problems_apart():
     A, _ = quadratic()
     targets = scattered(3, 5, 4)
@@ -137,6 +139,7 @@ def test_no_start_lies_below_the_best_pentagon():
     assert np.all(flattest <= 1e-6)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("name", "value"),
     [("steps", 0), ("newton_steps", 0), ("lanes", 0), ("tolerance", 0.0), ("gradient_tolerance", -1.0), ("escapes", -1)],

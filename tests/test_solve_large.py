@@ -139,6 +139,7 @@ def test_under_vmap_the_same():
     np.testing.assert_array_equal(mapped.converged[:, 0], alone.converged)
 
 
+@pytest.mark.x64
 def test_what_is_not_finished_says_so():
     data = quartics()
     found = settled(data[1] + 0.3 * scattered(6, 3, D), data, steps=2, rounds=1)
@@ -195,6 +196,7 @@ def test_without_rotations_is_a_projection():
     assert_close(left.b, scattered(14, 9))
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("name", ["steps", "newton_steps", "rounds", "memory", "lanczos_steps", "lanes"])
 def test_wrong_settings_are_named(name):
     with pytest.raises(ValueError, match=f"{name} = 0: needs at least 1"):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.x64
+
 ROOT = Path(__file__).parent.parent / "superpose"
 
 ALLOWED = {

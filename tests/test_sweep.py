@@ -19,6 +19,8 @@ from tests import sweep_job
 from tests.checks import RTOL
 from tests.sweep_job import AXES, CHUNKS, WIDTH, Settings, descend
 
+pytestmark = pytest.mark.x64
+
 POINTS, SETTINGS = sweep.grid(AXES), Settings()
 
 

@@ -56,6 +56,7 @@ def test_two_dimensions_hold_any_number_of_single_features(points):
     np.testing.assert_allclose(rows, x, atol=64 * np.finfo(rows.dtype).eps / (1 - c))  # 1/(1-c) cancels: 127 at T=50
 
 
+@pytest.mark.x64
 def test_the_sampled_loss_of_a_regular_pentagon():
     params = Params(W=frames.polygon(5), b=jnp.zeros(5))
     # By corner sums L = 0.0404235950410596 at p = .1, b = 0, I = 1.
@@ -69,6 +70,7 @@ def test_the_sampled_loss_of_two_features_in_one_dimension():
     assert_matches_simulation(losses, 0.0398577287635495)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("p", [0.5, 1.0])
 def test_the_sampled_losses_of_the_papers_candidates(p):
     importance, uniform = 0.7, features.SparseUniform(p)
@@ -81,6 +83,7 @@ def test_the_sampled_losses_of_the_papers_candidates(p):
     assert_matches_simulation(sampled_losses(ignored, uniform, weights), importance * variance)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize("coupling", [features.Together, features.Exclusive])
 def test_the_sampled_loss_of_a_linear_model(coupling):
     # x - x' = A x - b, A = 1 - W^T W: E sum_i I_i (A x - b)_i^2 = sum_i I_i ((A C A^T)_ii + (A mu - b)_i^2).
@@ -93,6 +96,7 @@ def test_the_sampled_loss_of_a_linear_model(coupling):
     assert_matches_simulation(sampled_losses(params, distribution, importance, "linear"), theory)
 
 
+@pytest.mark.x64
 def test_initial_weights_have_their_variance():
     n, m, scale = 4, 3, 1.5
     keys = jax.random.split(jax.random.key(0), 200_000)
@@ -109,12 +113,14 @@ def test_initial_weights_depend_on_the_key_alone(key):
     assert not np.any(one.W == toy_model.init(jax.random.key(1), n=5, m=2).W)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(("n", "m"), [(3, 0), (3, 4), (3, -1)])
 def test_wrong_sizes_are_named(key, n, m):
     with pytest.raises(ValueError, match=f"m = {m}, n = {n}: needs 1 <= m <= n"):
         toy_model.init(key, n=n, m=m)
 
 
+@pytest.mark.x64
 def test_wrong_outputs_are_named():
     params, x = some_params(), jnp.zeros(5)
     for function in (toy_model.reconstruct, toy_model.loss):

@@ -122,6 +122,7 @@ def test_sampled_loss_is_the_mean_and_standard_error_of_its_draws(key, draws):
     np.testing.assert_allclose(sem, values.std(ddof=1) / np.sqrt(draws), rtol=100 * EPS)
 
 
+@pytest.mark.x64
 def test_standard_error_is_the_spread_of_repeated_means(key):
     params = random_params(key)
     means, sems = jax.vmap(lambda k: train.sampled_loss(k, params, UNIFORM, draws=500, batch=200))(
@@ -191,6 +192,7 @@ def test_a_trained_linear_model_reaches_principal_components_and_no_lower(key):
     assert minimum - 5 * sem <= mean <= 1.02 * minimum  # one-sided: nothing trained lies below the minimum
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -213,6 +215,7 @@ def test_going_on_needs_the_number_of_steps_done(key):
         train.fit(key, run, UNIFORM, steps=1)
 
 
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
