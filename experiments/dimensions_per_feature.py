@@ -75,8 +75,14 @@ def solution(config: Config, point: dict) -> dict:
     p = jnp.asarray(point["density"], float)
     start = xavier(jax.random.fold_in(jax.random.key(config.seed), point["restart"]), n=config.n, m=config.m)
     starts = jax.tree.map(lambda x: x.astype(float)[None], start)
-    loss = partial(scaled_loss, nodes=config.nodes)
-    solved = solve.minimize_large(loss, starts, p[None], deflate=solve.without_rotations, steps=config.steps)
+    solved = solve.minimize_large(
+        partial(scaled_loss, nodes=config.nodes),
+        starts,
+        p[None],
+        coarser=partial(scaled_loss, nodes=config.nodes // 2),
+        deflate=solve.without_rotations,
+        steps=config.steps,
+    )
     found = jax.tree.map(lambda x: x[0], solved)
     W, b = found.params.W, found.params.b
     size = {

@@ -27,6 +27,8 @@ LIFTED = 1e-2
 """Least cosine between a step and the change of the gradient that it brings; what is less is lifted to it."""
 PRODUCTS = 200
 """Products with the Hessian at most for a Newton step, and for the gap."""
+COARSE = 100.0
+"""Times the tolerance that a step of the coarser loss may promise, and is left to the loss itself."""
 PROBES = 10
 """Products that show the size of the largest eigenvalue."""
 
@@ -35,7 +37,6 @@ class Settings(NamedTuple):
     """What a program is compiled for, beside its loss."""
 
     steps: int
-    newton_steps: int
     rounds: int
     tolerance: float
     flat: float
@@ -51,9 +52,10 @@ def minimize_large(
     data: Any = None,
     *,
     deflate: Callable[[Any, Any], Any] | None = None,
+    finer: Callable[..., Float[Array, ""]] | None = None,
+    coarser: Callable[..., Float[Array, ""]] | None = None,
     steps: int = 10_000,
-    newton_steps: int = 2,
-    rounds: int = 12,
+    rounds: int = 40,
     tolerance: float = 1e-8,
     flat: float = 1e-6,
     memory: int = 30,
@@ -73,8 +75,9 @@ def minimize_large(
             lowest eigenvalue is then that of all other directions. Without it, the zero eigenvalues of a symmetry do no harm but
             need more Lanczos steps.
         steps: at most so many quasi-Newton steps a start.
-        newton_steps: Newton steps after them.
-        rounds: so often both, as long as the point is not certified: from a saddle downhill along its lowest curvature.
+        finer: a more exact version of `loss`, used at the end only, as that of `minimize`.
+        coarser: a cheaper version of `loss`, with which the search begins.
+        rounds: so many times quasi-Newton steps and then a Newton step, or from a saddle one downhill along its lowest curvature.
         tolerance: largest gap of a converged point, as a share of the loss.
         flat: curvatures far below this share of the largest count as flat: along them the gap is that of this curvature.
         memory: pairs of steps and changes of the gradient that the quasi-Newton steps keep.
@@ -88,19 +91,21 @@ def minimize_large(
     Raises:
         ValueError: a number of steps, rounds, pairs or lanes below 1, a tolerance that is not positive, and as `minimize`.
     """
-    settings = Settings(steps, newton_steps, rounds, tolerance, flat, memory, lanczos_steps, lanes, deflate)
-    counts = {"steps": steps, "newton_steps": newton_steps, "rounds": rounds, "memory": memory}
+    settings = Settings(steps, rounds, tolerance, flat, memory, lanczos_steps, lanes, deflate)
+    counts = {"steps": steps, "rounds": rounds, "memory": memory}
     for name, value in (counts | {"lanczos_steps": lanczos_steps, "lanes": lanes}).items():
         if value < 1:
             raise ValueError(f"{name} = {value}: needs at least 1")
     for name, value in {"tolerance": tolerance, "flat": flat}.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: needs to be positive")
-    return programs.run(_search, (loss,), settings, starts, data)
+    return programs.run(_search, (loss, finer, coarser), settings, starts, data)
 
 
-def _search(losses: tuple[Callable], settings: Settings, starts: Any, data: Any) -> Solution:
-    loss, lanes = losses[0], settings.lanes
+def _search(
+    losses: tuple[Callable, Callable | None, Callable | None], settings: Settings, starts: Any, data: Any
+) -> Solution:
+    loss, finer, coarser = losses
     _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
 
     def within(theta: Array, v: Array) -> Array:
@@ -108,8 +113,11 @@ def _search(losses: tuple[Callable], settings: Settings, starts: Any, data: Any)
         return v if deflate is None else ravel_pytree(deflate(unravel(theta), unravel(v)))[0]
 
     def one(start: Any, datum: Any) -> Solution:
-        value_and_grad = jax.value_and_grad(lambda theta: loss(unravel(theta), datum))
-        s = _searched(value_and_grad, within, ravel_pytree(start)[0], settings)
+        def slopes(f: Callable) -> Callable:
+            return jax.value_and_grad(lambda theta: f(unravel(theta), datum))
+
+        others = finer and slopes(finer), coarser and slopes(coarser)
+        s = _searched(slopes(loss), *others, within, ravel_pytree(start)[0], settings)
         finite = jnp.isfinite(s.point.value)
         return Solution(
             params=unravel(s.point.theta),
@@ -123,7 +131,8 @@ def _search(losses: tuple[Callable], settings: Settings, starts: Any, data: Any)
             steps=s.steps,
         )
 
-    return jax.lax.map(lambda x: one(*x), (starts, data), **({} if lanes == 1 else {"batch_size": lanes}))
+    batch = {} if settings.lanes == 1 else {"batch_size": settings.lanes}
+    return jax.lax.map(lambda x: one(*x), (starts, data), **batch)
 
 
 class _Point(NamedTuple):
@@ -132,38 +141,120 @@ class _Point(NamedTuple):
     gradient: Array
 
 
-class _Certified(NamedTuple):
+def _unknown(theta: Float[Array, " d"]) -> _Point:
+    """A point yet to be evaluated: the first try is the point itself, a step of no length from a loss of infinity."""
+    return _Point(theta, jnp.full((), jnp.inf, theta.dtype), jnp.zeros_like(theta))
+
+
+class _Round(NamedTuple):
+    """Where a round ends, and what is known there."""
+
     point: _Point
+    direction: Array  # of the next descent's first try
+    settled: Array  # whether the decrement is small enough, so that only the certificate is missing
+    decrement: Array
     gap: Array
     ends: krylov.Ends
     reason: Array
     steps: Array  # evaluations so far
+    count: Array  # of rounds
+    last: Array  # whether the certificate was asked for
 
 
-def _searched(value_and_grad: Callable, within: Callable, theta: Float[Array, " d"], settings: Settings) -> _Certified:
-    """Descent, Newton steps and certificate, again from where they end if that is no minimum yet."""
-    zero, scalar = jnp.zeros_like(theta), jnp.zeros((), theta.dtype)
-    begin = _Certified(
-        point=_Point(theta, scalar + jnp.inf, zero),  # the first try is the start itself: a step of no length
+def _searched(
+    value_and_grad: Callable,
+    finer: Callable | None,
+    coarser: Callable | None,
+    within: Callable,
+    theta: Float[Array, " d"],
+    settings: Settings,
+) -> _Round:
+    """Rounds of a descent, and a Newton step or a certificate; from a saddle it goes on downhill."""
+    zero, scalar, no, none = jnp.zeros_like(theta), jnp.zeros((), theta.dtype), jnp.array(False), jnp.zeros((), jnp.int32)
+    begin = _Round(
+        point=_unknown(theta),
+        direction=zero,
+        settled=no,
+        decrement=scalar,
         gap=scalar,
         ends=krylov.Ends(scalar, scalar, scalar, zero),
         reason=jnp.array(UNFINISHED),
-        steps=jnp.zeros((), jnp.int32),
+        steps=none,
+        count=none,
+        last=no,
+    )
+    if coarser is not None:
+        point, steps = _descend(coarser, begin.point, zero, none, scalar + COARSE, no, settings)
+        begin = begin._replace(point=_unknown(point.theta), steps=steps)
+
+    def unfinished(s: _Round) -> Bool[Array, ""]:
+        again = (s.reason == SADDLE) | ((s.reason == UNFINISHED) & ~s.last)
+        return again & (s.count < settings.rounds) & (s.steps < settings.steps)
+
+    def advance(s: _Round) -> _Round:
+        share = 10.0 ** -(1 + jnp.minimum(s.count, 2))
+        point, steps = _descend(value_and_grad, s.point, s.direction, s.steps, share, s.settled, settings)
+        s = s._replace(point=point, steps=steps, count=s.count + 1)
+        last = s.settled | (s.count >= settings.rounds) | (steps >= settings.steps)
+        return _judged(value_and_grad, finer, within, s._replace(last=last), settings)
+
+    return jax.lax.while_loop(unfinished, advance, begin)
+
+
+def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, s: _Round, settings: Settings) -> _Round:
+    """A Newton step from the point; or its certificate, in the last round, or negative curvature.
+
+    `gap = 2 g^T (H + s)^-1 g + max(error - lowest, 0) / 2 + error of the loss`, bounded above, with s the curvature that counts as
+    flat: four times the Newton decrement, as in `superpose.solve.certificate`, and what negative curvature could bring within
+    distance 1.
+    """
+    point, limit = s.point, certificate.limit(s.point.value, tolerance=settings.tolerance)
+    probe = jax.random.normal(jax.random.key(0), point.theta.shape, point.theta.dtype)
+
+    def product(v: Array) -> Array:
+        return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
+
+    count, stays = jnp.where(s.last, settings.lanczos_steps, PROBES), partial(within, point.theta)
+    at_last = (s.count >= settings.rounds) | (s.steps >= settings.steps)
+    below = jnp.where(at_last, -jnp.inf, -2 * limit)  # a saddle that is left is not looked at more closely
+    ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, below=below, within=stays)
+    value, gradient = _finer(finer, s)
+    shift = settings.flat * ends.largest
+    atol = 0.1 * jnp.sqrt(limit * shift)
+    rtol = jnp.where(ends.lowest < -2 * limit, 1.0, 1e-3)  # at a saddle no step is asked for
+    solved = krylov.solved(product, gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS)
+    ends = _lower(ends, solved)
+    bending = jnp.maximum(-ends.lowest, 0) / 2
+    saddle = bending > limit
+    decrement = jnp.where(s.settled, s.decrement, solved.decrement)
+    doubt = jnp.where(saddle, 0, jnp.maximum(ends.error - ends.lowest, 0) / 2 - bending)
+    none = jnp.zeros_like(bending)
+    gap, reason = certificate.judge(
+        point.value,
+        uphill=jnp.where(saddle, 0, 4 * decrement) + doubt,
+        bending=bending,
+        fall=none,
+        error=jnp.abs(value - point.value) + jnp.where(s.settled, 4 * jnp.maximum(solved.decrement - decrement, 0), 0),
+        kink=jnp.array(False),
+        tolerance=settings.tolerance,
+    )
+    known = s.last | saddle | ~jnp.isfinite(point.value)
+    downhill = jnp.where(ends.vector @ point.gradient > 0, -LONGEST, LONGEST) * ends.vector
+    return s._replace(
+        direction=jnp.where(saddle, downhill, _limited(solved.x)),
+        settled=~saddle & (8 * decrement <= limit),
+        decrement=decrement,
+        gap=jnp.where(known, gap, 4 * decrement),
+        ends=ends,
+        reason=jnp.where(known, reason, UNFINISHED),
     )
 
-    def unfinished(s: tuple[_Certified, Array]) -> Bool[Array, ""]:
-        done, count = s
-        again = (done.reason == UNFINISHED) | (done.reason == SADDLE)
-        return again & (count < settings.rounds) & (done.steps < settings.steps)
 
-    def advance(s: tuple[_Certified, Array]) -> tuple[_Certified, Array]:
-        done, count = s
-        downhill = jnp.where(done.ends.vector @ done.point.gradient > 0, -LONGEST, LONGEST) * done.ends.vector
-        direction, share = jnp.where(done.reason == SADDLE, downhill, 0), 10.0 ** -(1 + count)
-        point, taken = _descend(value_and_grad, done.point, direction, done.steps, share, settings)
-        return _certified(value_and_grad, within, point, taken, settings), count + 1
-
-    return jax.lax.while_loop(unfinished, advance, (begin, jnp.zeros((), jnp.int32)))[0]
+def _finer(finer: Callable | None, s: _Round) -> tuple[Array, Array]:
+    """Value and gradient of the more exact loss where only the certificate is missing, else of the loss itself."""
+    if finer is None:
+        return s.point.value, s.point.gradient
+    return jax.lax.cond(s.settled, lambda p: finer(p.theta), lambda p: (p.value, p.gradient), s.point)
 
 
 class _State(NamedTuple):
@@ -182,9 +273,13 @@ def _descend(
     direction: Float[Array, " d"],
     step: Int[Array, ""],
     share: Float[Array, ""],
+    done: Bool[Array, ""],
     settings: Settings,
 ) -> tuple[_Point, Int[Array, ""]]:
-    """L-BFGS from a first try along `direction`, until the next step promises but `share` of the tolerance, or none is taken."""
+    """L-BFGS from a first try along `direction`, until the next step promises but `share` of the tolerance, or none is taken.
+
+    Where it is `done` no step is tried.
+    """
     inverse: Any = optax.scale_by_lbfgs(settings.memory)
 
     def begin(point: _Point, direction: Array, length: Array, step: Array) -> _State:
@@ -193,7 +288,8 @@ def _descend(
         return _State(point, pairs, direction, length, jnp.inf * jnp.ones_like(length), jnp.array(True), step)
 
     def unfinished(s: _State) -> Bool[Array, ""]:
-        enough = share * certificate.limit(s.point.value, tolerance=settings.tolerance)
+        limit = certificate.limit(s.point.value, tolerance=settings.tolerance)
+        enough = jnp.where(jnp.isfinite(limit), share * limit, 0)  # the start itself has yet to be tried
         return (s.step < settings.steps) & (s.length > 0) & (s.promised > enough)
 
     def advance(s: _State) -> _State:
@@ -210,13 +306,14 @@ def _descend(
         def refused(s: _State) -> _State:
             cut = jnp.clip(-slope * s.length / (2 * (tried.value - s.point.value - s.length * slope)), 0.1, 0.5)
             length = s.length * jnp.where(jnp.isfinite(cut), cut, 0.1)
-            at_last = jnp.where(s.fresh & (slope < 0), 0, jnp.ones_like(length))
+            at_last = jnp.where(s.fresh & (slope <= 0), 0, jnp.ones_like(length))
             anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step)
             return jax.lax.cond(length < quasi_newton.NEAREST, anew, lambda: s._replace(length=length))
 
         return jax.lax.cond(_acceptable(s.point, tried, s.length * slope), taken, refused, s)
 
-    s = jax.lax.while_loop(unfinished, advance, begin(point, direction, jnp.ones_like(point.value), step))
+    start = begin(point, direction, jnp.where(done, 0, jnp.ones_like(point.value)), step)
+    s = jax.lax.while_loop(unfinished, advance, start)
     return s.point, s.step
 
 
@@ -241,54 +338,3 @@ def _lower(ends: krylov.Ends, solved: krylov.Solved) -> krylov.Ends:
     """With the negative curvature that conjugate gradients came upon, where Lanczos's iteration saw none as low."""
     met = krylov.Ends(solved.curvature, ends.largest, ends.largest - solved.curvature, solved.direction)
     return jax.tree.map(partial(jnp.where, solved.curvature < ends.lowest), met, ends)
-
-
-def _certified(
-    value_and_grad: Callable, within: Callable, point: _Point, taken: Int[Array, ""], settings: Settings
-) -> _Certified:
-    """Newton steps from a point near a minimum, and the certificate of where they end.
-
-    `gap = 2 g^T (H + s)^-1 g + max(error - lowest, 0) / 2`, bounded above, with s the curvature that counts as flat: four times the
-    Newton decrement, as in `superpose.solve.certificate`, and what negative curvature could bring within distance 1.
-    """
-    probe = jax.random.normal(jax.random.key(0), point.theta.shape, point.theta.dtype)
-
-    def advance(s: tuple, last: Array) -> tuple[tuple, None]:
-        point, (x, *_), _ = s
-        theta = point.theta + _limited(x)
-        tried = _Point(theta, *value_and_grad(theta))
-        accepted = _acceptable(point, tried, x @ point.gradient)
-        point = jax.tree.map(partial(jnp.where, accepted), tried, point)
-
-        def product(v: Array) -> Array:
-            return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
-
-        count, limit = (
-            jnp.where(last, settings.lanczos_steps, PROBES),
-            certificate.limit(point.value, tolerance=settings.tolerance),
-        )
-        stays = partial(within, point.theta)
-        ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, below=-2 * limit, within=stays)
-        shift = settings.flat * ends.largest
-        atol = 0.1 * jnp.sqrt(limit * shift)
-        rtol = jnp.where(last, jnp.where(ends.lowest < -2 * limit, 1, 0), 1e-3)  # at a saddle no step is asked for
-        return (point, krylov.solved(product, point.gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS), ends), None
-
-    zero, scalar = jnp.zeros_like(point.theta), jnp.zeros_like(point.value)
-    start = (point, krylov.Solved(zero, scalar, scalar, zero), krylov.Ends(scalar, scalar, scalar, zero))
-    (point, solved, ends), _ = jax.lax.scan(advance, start, jnp.arange(settings.newton_steps + 1) == settings.newton_steps)
-    ends = _lower(ends, solved)
-    bending = jnp.maximum(-ends.lowest, 0) / 2
-    saddle = bending > certificate.limit(point.value, tolerance=settings.tolerance)
-    doubt = jnp.where(saddle, 0, jnp.maximum(ends.error - ends.lowest, 0) / 2 - bending)
-    none = jnp.zeros_like(bending)
-    gap, reason = certificate.judge(
-        point.value,
-        uphill=jnp.where(saddle, 0, 4 * solved.decrement) + doubt,
-        bending=bending,
-        fall=none,
-        error=none,
-        kink=jnp.array(False),
-        tolerance=settings.tolerance,
-    )
-    return _Certified(point, gap, ends, reason, taken + settings.newton_steps + 1)

@@ -18,6 +18,8 @@ from superpose import features, labels, toy_model
 from superpose.expected_loss import MOST_NODES, Importance, nodes_for, relu_output
 from superpose.solve.basins import basins
 from superpose.solve.dense import minimize
+from superpose.solve.large import minimize_large
+from superpose.solve.rotations import without_rotations
 from superpose.solve.solution import INEXACT, Solution
 from superpose.toy_model import Params
 
@@ -25,7 +27,12 @@ FEWEST = 64
 """Nodes of the first search."""
 FINER = 2
 """The loss with so many times the nodes goes into the certificate."""
-
+COARSEST = 16
+"""Nodes with which the search of a large model begins."""
+DENSE = 128
+"""Numbers of a start up to which Hessians are stored."""
+STEPS, STEPS_OF_LARGE = 800, 10_000
+"""Quasi-Newton steps at most."""
 
 LEAST = 0.01
 """Importances below this share of the largest leave the unit of their bias alone: it stays of order 1."""
@@ -84,9 +91,9 @@ class Minima:
 
     `params`: `W` (restart, m, n) and `b` (restart, n). `loss`. `label` (restart, n): each feature ignored, stored or in
     superposition, indices into `superpose.labels.LABELS`. `converged`, `gap` (in units of the loss) and `reason` as in
-    `Solution`. `gradient_norm` and `eigenvalues` in natural units. `basin`: number of the restart's basin, 0 the lowest, -1 where
-    it did not converge. `steps`: quasi-Newton steps. And without the axis: `best`, the restart of least loss, of equals a converged
-    one; `nodes`, terms of the series in `loss`.
+    `Solution`. `gradient_norm` and `eigenvalues` in natural units, of a large model the lowest and the largest eigenvalue.
+    `basin`: number of the restart's basin, 0 the lowest, -1 where it did not converge. `steps`: quasi-Newton steps. And without the
+    axis: `best`, the restart of least loss, of equals a converged one; `nodes`, terms of the series in `loss`.
     """
 
     params: Params
@@ -105,7 +112,7 @@ class Minima:
 
 class _Settings(NamedTuple):
     nodes: int
-    steps: int
+    steps: int | None
     tolerance: float
     lanes: int | None
 
@@ -121,7 +128,7 @@ def toy_minima(
     starts: Params | None = None,
     tolerance: float = 1e-8,
     nodes: int | None = None,
-    steps: int = 800,
+    steps: int | None = None,
     lanes: int | None = None,
 ) -> Minima:
     """Minimise the exact population loss of the ReLU model from random starts, and certify what is found.
@@ -134,12 +141,12 @@ def toy_minima(
         distribution: of the n features, any of `superpose.features`.
         importance: weight of each feature, scalar or `(n,)`, >= 0, not all 0.
         n: number of features.
-        m: hidden dimensions, 1 <= m <= n; m (n + 1) up to about a hundred.
+        m: hidden dimensions, 1 <= m <= n. Beyond `(m + 1) n = 128` numbers by `minimize_large`, else by `minimize`.
         restarts: random starts.
         starts: starts in plain units instead, with a leading axis.
         tolerance: the largest gap of a certified minimum, as a share of its loss; the error of the loss counts.
         nodes: terms of the loss's series; None: 64, and where a minimum asks for more what `nodes_for` says, up to 1,024.
-        steps: at most so many quasi-Newton steps a start.
+        steps: at most so many quasi-Newton steps a start; None: 800, or 10,000 of a large model.
         lanes: starts that are worked on side by side; a matter of speed and memory, not of the result.
 
     Returns:
@@ -186,14 +193,13 @@ def _minima(starts: Params, distribution: Any, importance: Float[Array, " n"], s
     def loss(params: Params, *, nodes: int) -> Float[Array, ""]:
         return relu_output(units.plain(params), distribution, importance, nodes=nodes) / units.loss
 
-    found: Solution = minimize(
-        partial(loss, nodes=settings.nodes),
-        starts,
-        finer=partial(loss, nodes=FINER * settings.nodes),
-        steps=settings.steps,
-        tolerance=settings.tolerance,
-        lanes=settings.lanes,
-    )
+    how: dict = {"finer": partial(loss, nodes=FINER * settings.nodes), "tolerance": settings.tolerance}
+    if starts.W[0].size + starts.b[0].size <= DENSE:
+        search, how["steps"], how["lanes"] = minimize, settings.steps or STEPS, settings.lanes
+    else:
+        search, how["steps"], how["lanes"] = minimize_large, settings.steps or STEPS_OF_LARGE, settings.lanes or 1
+        how |= {"coarser": partial(loss, nodes=COARSEST), "deflate": without_rotations}
+    found: Solution = search(partial(loss, nodes=settings.nodes), starts, **how)
     params = jax.vmap(units.plain)(found.params)
     doubted = jnp.where(found.converged, found.loss, found.loss * (1 + 1e-9))
     return Minima(
