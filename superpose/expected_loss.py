@@ -300,7 +300,7 @@ def _on_models(f: Callable, sets: Sets, law: Magnitude, gram: Array, b: Array, l
     def core(varied: tuple, fixed: tuple) -> Any:
         return f(known._replace(density=fixed[0], chance=fixed[1]), law, *varied)
 
-    run = models_last(core, like) if len(b) < MANY else core
+    run = models_last(core, like, apart=True) if len(b) < MANY else core
     return run((gram, b), (sets.density, sets.chance))
 
 

@@ -5,12 +5,14 @@ models last, every operation runs along all of them. `models_last` says so once:
 axis of models, and `vmap` of the result, once or nested, adds to that axis.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
@@ -24,15 +26,18 @@ ROUND = 32
 """Models in a part are a multiple of this where they can be: whole vector registers."""
 
 
-def models_last(core: Callable[..., Any], like: Any) -> Callable[..., Any]:
+def models_last(core: Callable[..., Any], like: Any, *, apart: bool = False) -> Callable[..., Any]:
     """`f(varied, fixed)` on one model, from `core(varied, fixed)` on arrays with a trailing axis of models.
 
     `varied` and `fixed` are tuples of arrays; `like` a tree with the shapes and dtypes of `f`'s outputs. `f` has a forward
     derivative in `varied`, none in `fixed` (a ValueError), and no reverse one. On a CPU values, not derivatives, are worked out for
     so many models at a time that the largest array has at most `MOST` numbers, or for one.
+
+    `apart` says that index i of the last axis but the models' means the same in all of `varied` and the outputs, and that outputs
+    depend on no other i. Derivatives in more directions than there are numbers for each i are then made from those in each number.
     """
     core = jax.jit(core)  # traced once for each shape
-    return partial(_bind, core, core, partial(_in_chunks, core), like)
+    return partial(_bind, core, core, partial(_in_chunks, core), apart, like)
 
 
 def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,16 +54,18 @@ def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
 
         core = jax.jit(jax.vmap(run, in_axes=-1, out_axes=-1))
         in_turn = partial(_in_turn, run)
-        return _bind(core, lambda varied, fixed: in_turn((varied, fixed)), in_turn, like, varied, fixed)
+        return _bind(core, lambda varied, fixed: in_turn((varied, fixed)), in_turn, False, like, varied, fixed)
 
     return f
 
 
-def _bind(core: Callable, core_on_cpu: Callable, on_cpu: Callable, like: Any, varied: tuple, fixed: tuple) -> Any:
+def _bind(
+    core: Callable, core_on_cpu: Callable, on_cpu: Callable, apart: bool, like: Any, varied: tuple, fixed: tuple
+) -> Any:
     flat, tree = jax.tree.flatten((varied, fixed))
     outputs, tree_out = jax.tree.flatten(like)
     shapes = tuple((x.shape, x.dtype) for x in outputs)
-    how = {"core": core, "core_on_cpu": core_on_cpu, "on_cpu": on_cpu}
+    how = {"core": core, "core_on_cpu": core_on_cpu, "on_cpu": on_cpu, "apart": apart}
     out = _values.bind(*[x[..., None] for x in flat], tree=tree, shapes=shapes, **how)
     return jax.tree.unflatten(tree_out, [x[..., 0] for x in out])
 
@@ -80,14 +87,43 @@ def _pushed_on_cpu(*flat: Array, core: Callable, core_on_cpu: Callable, **how: A
     return _pushed(*flat, core=core_on_cpu, **how)
 
 
-def _pushed(*flat: Array, core: Callable, tree: Any, shapes: tuple, **how: Any) -> list[Array]:  # noqa: ARG001
+def _pushed(*flat: Array, core: Callable, tree: Any, apart: bool, **how: Any) -> list[Array]:  # noqa: ARG001
     """Values, and tangents in several directions, which come first; they share what belongs to the values alone."""
     varied, moves, fixed = jax.tree.unflatten(tree, flat)
 
     def along(move: tuple) -> Any:
         return jax.jvp(lambda *x: core(x, fixed), varied, move)
 
-    return jax.tree.leaves(jax.vmap(along, out_axes=(None, 0))(moves))
+    def values_and_tangents(moves: tuple) -> Any:
+        return jax.vmap(along, out_axes=(None, 0))(moves)
+
+    numbers = [math.prod(x.shape[:-2]) for x in varied]
+    if apart and len(moves[0]) > sum(numbers):
+        return jax.tree.leaves(_combined(values_and_tangents, varied, moves, numbers))
+    return jax.tree.leaves(values_and_tangents(moves))
+
+
+def _combined(values_and_tangents: Callable, varied: tuple, moves: tuple, numbers: list[int]) -> Any:
+    """Tangents from those in each of the `numbers` of each index i: one after the other, times how far the directions go there."""
+    ends, dtype = np.cumsum(numbers)[:-1], varied[0].dtype
+    units = [jnp.asarray(x, dtype) for x in np.split(np.eye(sum(numbers)), ends, axis=1)]
+    ones = [
+        jnp.broadcast_to(u.reshape(len(u), *x.shape[:-2], 1, 1), (len(u), *x.shape))
+        for u, x in zip(units, varied, strict=True)
+    ]
+    values, slopes = values_and_tangents(tuple(ones))
+    along = jnp.concatenate([x.reshape(len(x), -1, *x.shape[-2:]) for x in moves], axis=1)
+
+    def add(sums: Any, xs: tuple) -> tuple[Any, None]:
+        far, slopes = xs
+
+        def more(total: Array, slope: Array) -> Array:
+            return total + slope[None] * far.reshape(len(far), *(1,) * (slope.ndim - 2), *far.shape[-2:])
+
+        return jax.tree.map(more, sums, slopes), None
+
+    none = jax.tree.map(lambda x: jnp.zeros((along.shape[0], *x.shape[1:]), x.dtype), slopes)
+    return values, jax.lax.scan(add, none, (jnp.moveaxis(along, 1, 0), slopes))[0]
 
 
 def _value_shapes(*flat: Any, shapes: tuple, **how: Any) -> list[ShapedArray]:  # noqa: ARG001

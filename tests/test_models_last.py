@@ -28,6 +28,11 @@ def f(x, y, scale):
     return models_last.models_last(core, (y, x))((x, y), (scale,))
 
 
+def apart(x, y, scale):
+    """The same: every output has its own column of x and number of y; derivatives are combined from four directions."""
+    return models_last.models_last(core, (y, x), apart=True)((x, y), (scale,))
+
+
 def in_turn(x, y, scale):
     return models_last.one_at_a_time(single)((x, y), (scale,))
 
@@ -68,7 +73,7 @@ def test_one_at_a_time_gives_what_each_model_gives(axes):
     nested(axes, in_turn)
 
 
-@pytest.mark.parametrize("f", [f, in_turn])
+@pytest.mark.parametrize("f", [f, apart, in_turn])
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None), (None, 0, None)])
 def test_forward_derivatives_inside_and_outside_of_vmap(axes, f):
     arguments = [x if axis == 0 else x[0] for x, axis in zip(inputs(7), axes, strict=True)]

@@ -90,7 +90,7 @@ def test_decrement_of_a_saddle_is_no_number_and_its_curvature_is_shown():
 
 @pytest.mark.x64
 def test_lanczos_stops_soon_after_an_eigenvalue_below_is_shown():
-    """With half as many products again; without one below it goes on to the end."""
+    """After as many products again and twenty; without one below it goes on to the end."""
     A, products = jnp.asarray(with_spectrum(np.concatenate([[-1e-2], SPECTRUM[1:]]))[0]), []
 
     def product(x):

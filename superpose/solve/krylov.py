@@ -20,6 +20,10 @@ BREAKDOWN = 0.5
 """Power of the rounding of 1, times the size of A, below which what is left of a product is nothing new."""
 
 
+SHARPENED = 20
+"""More products that sharpen an eigenvector, with as many as it took to show its eigenvalue."""
+
+
 class Ends(NamedTuple):
     """The two ends of a spectrum: Ritz values, how near to the lowest an eigenvalue is for certain, and its vector."""
 
@@ -60,7 +64,7 @@ def ends(
         start: any vector but 0.
         steps: products, at least 1, at most `most`.
         most: vectors that are kept; at most as many are used as `start` has numbers.
-        below: half as many steps follow as it took to show an eigenvalue below this.
+        below: as many steps and `SHARPENED` follow as it took to show an eigenvalue below this.
         within: an orthogonal projection; the spectrum is that of A there.
     """
     most = min(most, start.shape[0])
@@ -79,7 +83,7 @@ def ends(
         over = beta <= small * jnp.maximum(jnp.abs(alphas).max(), betas.max())
         after = jnp.where(over, 0, image / jnp.where(over, 1, beta))
         pivot = alpha - below - s.beta[s.count - 1] ** 2 / s.pivot  # of Gauss's elimination: as many negative as eigenvalues
-        steps = jnp.where((pivot < 0) & (s.pivot > 0), jnp.minimum(s.steps, s.count + s.count // 2 + 1), s.steps)
+        steps = jnp.where((pivot < 0) & (s.pivot > 0), jnp.minimum(s.steps, 2 * s.count + SHARPENED), s.steps)
         return _Basis(vectors, after, s.now, alphas, betas, s.count + 1, pivot, steps)
 
     zero, start = jnp.zeros_like(start), within(start)
