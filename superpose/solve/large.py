@@ -282,10 +282,10 @@ def _descend(
     """
     inverse: Any = optax.scale_by_lbfgs(settings.memory)
 
-    def begin(point: _Point, direction: Array, length: Array, step: Array) -> _State:
+    def begin(point: _Point, direction: Array, length: Array, step: Array, fresh: Array) -> _State:
         known = jnp.isfinite(point.value).astype(jnp.int32)
         pairs = inverse.init(point.theta)._replace(count=known, params=point.theta, updates=point.gradient)
-        return _State(point, pairs, direction, length, jnp.inf * jnp.ones_like(length), jnp.array(True), step)
+        return _State(point, pairs, direction, length, jnp.inf * jnp.ones_like(length), fresh, step)
 
     def unfinished(s: _State) -> Bool[Array, ""]:
         limit = certificate.limit(s.point.value, tolerance=settings.tolerance)
@@ -307,12 +307,12 @@ def _descend(
             cut = jnp.clip(-slope * s.length / (2 * (tried.value - s.point.value - s.length * slope)), 0.1, 0.5)
             length = s.length * jnp.where(jnp.isfinite(cut), cut, 0.1)
             at_last = jnp.where(s.fresh & (slope <= 0), 0, jnp.ones_like(length))
-            anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step)
+            anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step, jnp.array(True))
             return jax.lax.cond(length < quasi_newton.NEAREST, anew, lambda: s._replace(length=length))
 
         return jax.lax.cond(_acceptable(s.point, tried, s.length * slope), taken, refused, s)
 
-    start = begin(point, direction, jnp.where(done, 0, jnp.ones_like(point.value)), step)
+    start = begin(point, direction, jnp.where(done, 0, jnp.ones_like(point.value)), step, jnp.array(False))
     s = jax.lax.while_loop(unfinished, advance, start)
     return s.point, s.step
 
