@@ -136,6 +136,26 @@ def test_wrong_arguments_are_named(key, changed, message):
         solve.toy_minima(key, **arguments)
 
 
+@pytest.mark.slow
+@pytest.mark.x64
+def test_a_large_model_is_certified_like_a_small_one(key):
+    """132 numbers: no Hessian is stored. Eight features stored and two antipodal pairs, as of the theory above, are a bound."""
+    law = features.SparseUniform(0.5)
+    found = solve.toy_minima(key, law, n=12, m=10, restarts=4)
+    assert np.all(found.converged)
+    assert found.loss.min() <= 2 * 0.0762824469895636
+    assert found.eigenvalues.shape == (4, 2)
+    units = solve.natural_units(law, n=12)
+
+    def loss(params):
+        return expected_loss.relu_output(units.plain(params), law, nodes=int(found.nodes)) / units.loss
+
+    dense = solve.minimize(loss, jax.vmap(units.natural)(found.params))
+    assert np.all(dense.converged)
+    assert_close(dense.loss * units.loss, found.loss, rtol=1e-8)
+    assert_close(dense.eigenvalues[:, -1], found.eigenvalues[:, 1], rtol=1e-3)
+
+
 def test_nodes_cannot_be_chosen_under_a_transformation(key):
     with pytest.raises(ValueError, match="nodes = None: needs a number under vmap or jit"):
         jax.vmap(lambda p: solve.toy_minima(key, features.SparseUniform(p), n=2, m=1).loss)(jnp.array([0.1, 0.2]))
