@@ -112,6 +112,8 @@ ALLOWED = {
         "labels",
         "solve.basins",
         "solve.dense",
+        "solve.large",
+        "solve.rotations",
         "solve.solution",
         "toy_model",
     },
