@@ -23,6 +23,8 @@ from superpose.solve.solution import CERTIFIED, SADDLE, UNFINISHED, Solution
 
 LONGEST = 1.0
 """Longest step, in units of the parameters."""
+NEAREST = 1e-6
+"""A try this near that is still refused gives up its direction: a saddle can fall off over a small distance only."""
 LIFTED = 1e-2
 """Least cosine between a step and the change of the gradient that it brings; what is less is lifted to it."""
 PRODUCTS = 200
@@ -308,7 +310,7 @@ def _descend(
             length = s.length * jnp.where(jnp.isfinite(cut), cut, 0.1)
             at_last = jnp.where(s.fresh & (slope <= 0), 0, jnp.ones_like(length))
             anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step, jnp.array(True))
-            return jax.lax.cond(length < quasi_newton.NEAREST, anew, lambda: s._replace(length=length))
+            return jax.lax.cond(length < NEAREST, anew, lambda: s._replace(length=length))
 
         return jax.lax.cond(_acceptable(s.point, tried, s.length * slope), taken, refused, s)
 
