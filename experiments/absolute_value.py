@@ -73,11 +73,8 @@ def _finished(config: Config, arrays: dict, density: np.ndarray, folder: Path | 
         return arrays
     points = {name: x[on_their_way] for name, x in (arrays | {"density": density}).items() if name != "loss"}
     place = None if folder is None else folder / "again"
-    found, arrays = (
-        sweep.run(_again(config), points, settings=config, folder=place),
-        {k: x.copy() for k, x in arrays.items()},
-    )
-    for name, x in found.items():
+    arrays = {name: x.copy() for name, x in arrays.items()}
+    for name, x in sweep.run(_again(config), points, settings=config, folder=place).items():
         arrays[name][on_their_way] = x
     return arrays
 

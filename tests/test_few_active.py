@@ -6,18 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import EPS, assert_close
+from loss_models import LAWS, SETS
 
 from superpose import binary_states, features, few_active
 from superpose.sets import sets_of
 from superpose.shares import idle_shares
 
-SETS = (0, 1, 0, 1, 1)
-LAWS = {
-    "uniform": features.SparseUniform,
-    "binary": features.SparseBinary,
-    "symmetric": features.SparseSymmetric,
-    "exponential": features.SparseExponential,
-}
 KINDS = {
     "independent": lambda x: x,
     "together": lambda x: features.Together(x, SETS),

@@ -196,9 +196,7 @@ def _searched(
     def advance(s: _Round) -> _Round:
         share = 10.0 ** -(1 + jnp.minimum(s.count, 2))
         point, steps = _descend(value_and_grad, s.point, s.direction, s.steps, share, s.settled, settings)
-        s = s._replace(point=point, steps=steps, count=s.count + 1)
-        last = s.settled | (s.count >= settings.rounds) | (steps >= settings.steps)
-        return _judged(value_and_grad, finer, within, s._replace(last=last), settings)
+        return _judged(value_and_grad, finer, within, s._replace(point=point, steps=steps, count=s.count + 1), settings)
 
     return jax.lax.while_loop(unfinished, advance, begin)
 
@@ -216,8 +214,9 @@ def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, 
     def product(v: Array) -> Array:
         return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
 
-    count, stays = jnp.where(s.last, settings.lanczos_steps, PROBES), partial(within, point.theta)
     at_last = (s.count >= settings.rounds) | (s.steps >= settings.steps)
+    last = s.settled | at_last
+    count, stays = jnp.where(last, settings.lanczos_steps, PROBES), partial(within, point.theta)
     below = jnp.where(at_last, -jnp.inf, -2 * limit)  # a saddle that is left is not looked at more closely
     ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, below=below, within=stays)
     value, gradient = _finer(finer, s)
@@ -240,7 +239,7 @@ def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, 
         kink=jnp.array(False),
         tolerance=settings.tolerance,
     )
-    known = s.last | saddle | ~jnp.isfinite(point.value)
+    known = last | saddle | ~jnp.isfinite(point.value)
     downhill = jnp.where(ends.vector @ point.gradient > 0, -LONGEST, LONGEST) * ends.vector
     return s._replace(
         direction=jnp.where(saddle, downhill, _limited(solved.x)),
@@ -249,6 +248,7 @@ def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, 
         gap=jnp.where(known, gap, 4 * decrement),
         ends=ends,
         reason=jnp.where(known, reason, UNFINISHED),
+        last=last,
     )
 
 
