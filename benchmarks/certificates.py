@@ -26,6 +26,8 @@ DECAYS = (0.4, 0.6, 0.8, 0.9, 1.0)
 DENSITIES = tuple(np.geomspace(1, 0.01, 8))
 STARTS = 8
 STEPS = 800
+COARSE = 16
+"""Nodes with which the search begins."""
 OF_THE_POINT = {"certified", "degenerate", "kink"}
 """Reasons that are a property of the point, not of the search."""
 
@@ -38,12 +40,12 @@ def solution(n: int, m: int, nodes: int) -> tuple[solve.Solution, float]:
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(len(number)))
     starts = jax.vmap(lambda key: toy_model.init(key, n=n, m=m))(keys)
 
-    def loss(params: toy_model.Params, cell: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def loss(params: toy_model.Params, cell: tuple[jax.Array, jax.Array], nodes: int = nodes) -> jax.Array:
         law, importance = features.SparseUniform(cell[1]), features.geometric_importance(cell[0], n=n)
         units = solve.natural_units(law, importance, n=n)
         return expected_loss.relu_output(units.plain(params), law, importance, nodes=nodes) / units.loss
 
-    run = partial(solve.minimize, loss, starts, (decay, density), steps=STEPS)
+    run = partial(solve.minimize, loss, starts, (decay, density), coarser=partial(loss, nodes=COARSE), steps=STEPS)
     jax.block_until_ready(run())
     before = time.perf_counter()
     found = jax.block_until_ready(run())

@@ -56,11 +56,35 @@ def test_rosenbrock_is_solved_from_anywhere():
 
 @pytest.mark.x64
 def test_what_did_not_converge_says_so():
-    solution = rosenbrock_from(2 * scattered(2, 8, 2), steps=1, newton_steps=1)
+    solution = rosenbrock_from(2 * scattered(2, 8, 2), steps=1, newton_steps=1, escapes=0)
     assert not np.any(solution.converged)
     assert np.all(solution.gradient_norm > 1e-6)
     assert np.all(solution.steps == 1)
     assert np.all(solution.reason == solve.REASONS.index("unfinished"))
+
+
+@pytest.mark.x64
+def test_a_start_out_of_steps_begins_again():
+    once, again = (rosenbrock_from(2 * scattered(2, 8, 2), steps=8, newton_steps=1, escapes=k) for k in (0, 6))
+    assert not np.all(once.converged)
+    assert np.all(again.loss <= once.loss)
+    assert again.converged.sum() > once.converged.sum()
+    assert np.all(again.steps <= 7 * 8)
+
+
+@pytest.mark.x64
+def test_a_coarser_loss_only_begins():
+    A, t0 = quadratic()
+    starts, moved = scattered(1, 6, 4), t0 + 1e-3
+
+    def loss(t):
+        return (t - t0) @ A @ (t - t0) / 2 + 3
+
+    plain = solve.minimize(loss, starts)
+    begun = solve.minimize(loss, starts, coarser=lambda t: loss(t - moved + t0) + 1)
+    assert np.all(begun.converged)
+    assert_close(begun.loss, plain.loss, rtol=1e-12)
+    assert_close(begun.params, plain.params, rtol=1e-6)
 
 
 def test_what_is_not_finite_says_so():

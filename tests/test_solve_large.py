@@ -89,22 +89,34 @@ def test_decrement_of_a_saddle_is_no_number_and_its_curvature_is_shown():
 
 
 @pytest.mark.x64
-def test_lanczos_stops_soon_after_an_eigenvalue_below_is_shown():
-    """After as many products again and twenty; without one below it goes on to the end."""
+def test_lanczos_stops_where_the_lowest_eigenvalue_is_sure():
+    """It looks now and then whether the error is small enough; where that is never so it goes on to the end."""
     A, products = jnp.asarray(with_spectrum(np.concatenate([[-1e-2], SPECTRUM[1:]]))[0]), []
 
     def product(x):
         jax.debug.callback(lambda: products.append(1))
         return A @ x
 
-    found = krylov.ends(product, scattered(1, D), 120, most=120, below=-1e-6)
+    found = krylov.ends(product, scattered(1, D), 250, most=250, rtol=0.1)
     jax.effects_barrier()
-    assert found.lowest < -1e-6
+    assert found.error <= 0.1 * 1.1e-2
+    assert abs(found.lowest + 1e-2) <= found.error
     shown = len(products)
-    assert shown < 90
-    krylov.ends(product, scattered(1, D), 120, most=120, below=-0.02)
+    assert shown <= 150
+    krylov.ends(product, scattered(1, D), 120, most=250)
     jax.effects_barrier()
     assert len(products) == shown + 120
+
+
+@pytest.mark.x64
+def test_lowest_eigenvalues_come_with_their_vectors():
+    spectrum = np.concatenate([[-3e-1, -2e-1, -1e-1], SPECTRUM[3:]])
+    A, Q = with_spectrum(spectrum)
+    found = krylov.ends(lambda x: jnp.asarray(A) @ x, scattered(1, D), 120, most=120)
+    assert_close(found.low[:3], spectrum[:3], rtol=1e-9)
+    assert np.abs(np.abs(found.vectors[:3] @ Q[:, :3]) - np.eye(3)).max() < 1e-6
+    few = krylov.ends(lambda x: jnp.asarray(A) @ x, scattered(1, D), 2, most=120)
+    assert few.low[1] == few.largest == few.low[7]
 
 
 @pytest.mark.x64
@@ -226,7 +238,7 @@ def test_rotations_do_not_hide_a_minimum(deflate):
     assert_close(found.loss[0], 1.0, rtol=1e-8)
     assert_close(jnp.linalg.norm(found.params.W[0], axis=0)[:4], np.sqrt([4.0, 3.0, 2.0, 1.0]), rtol=1e-4)
     # Six rotations have eigenvalue 0. The softest other direction is a column of length 0 along the shortest: 4 / 40.
-    assert abs(found.eigenvalues[0, 0] - (0 if deflate is None else 0.1)) < 1e-6
+    assert abs(found.eigenvalues[0, 0] - (0 if deflate is None else 0.1)) < 1e-5
 
 
 @pytest.mark.x64

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from superpose.solve import certificate, newton, probe, programs, quasi_newton
 from superpose.solve.lanes import Machine, work_off
 from superpose.solve.solution import CERTIFIED, Solution
 
-MOST, WIDTH = 100, 2000
-"""Starts side by side unless the user says so, and the numbers in them all: more would fall out of a CPU's cache."""
+MOST, WIDTH = 100, 500
+"""Starts side by side unless the user says so, and the numbers in them all: more would fall out of a CPU's cache, and the last
+starts of a round keep all places busy."""
 HESSIANS = 8
 """One Hessian for so many starts side by side: each is a batch of directional derivatives itself."""
 
@@ -44,6 +45,7 @@ def minimize(
     data: Any = None,
     *,
     finer: Callable[..., Float[Array, ""]] | None = None,
+    coarser: Callable[..., Float[Array, ""]] | None = None,
     steps: int = 500,
     newton_steps: int = 8,
     escapes: int = 6,
@@ -73,13 +75,15 @@ def minimize(
         data: a pytree with the same leading axis, what tells the problems apart; None if they are all alike.
         finer: a more exact version of `loss`, used at the end only: how much it differs from `loss`, and how much further its
             slopes could lead down, goes into the certificate as the error of the loss.
-        steps: at most so many quasi-Newton steps a start, and as many after each escape.
+        coarser: a cheaper version of `loss`, with which the search begins.
+        steps: at most so many quasi-Newton steps a start at once.
         newton_steps: at most so many Newton steps after them; each costs as many directional derivatives as a start has numbers.
-        escapes: how often a start begins again from a saddle point, where a look around found a lower place or off it.
+        escapes: how often a start begins again: where it ran out of steps, or from a saddle point, where a look around found a
+            lower place or off it.
         tolerance: the largest gap of a certified point, as a share of the loss.
         gradient_tolerance: gradient norm at which quasi-Newton steps end.
         lanes: starts that are worked on side by side; a matter of speed and memory, not of the result. None: 100, fewer for starts
-            of more than 20 numbers.
+            of more than 5 numbers.
 
     Returns:
         The solutions with their certificates, each array with the leading axis of starts, or without it for one start.
@@ -100,7 +104,7 @@ def minimize(
         if not value > 0:
             raise ValueError(f"{name} = {value}: needs to be positive")
     settings = Settings(steps, newton_steps, escapes, tolerance, gradient_tolerance, lanes)
-    return programs.run(_search, (loss, finer), settings, starts, data)
+    return programs.run(_search, (loss, finer, coarser), settings, starts, data)
 
 
 class _Kept(NamedTuple):
@@ -117,12 +121,14 @@ class _Kept(NamedTuple):
     steps: Array
 
 
-def _search(losses: tuple[Callable, Callable | None], settings: Settings, starts: Any, data: Any) -> Solution:
-    loss, finer = losses
+def _search(
+    losses: tuple[Callable, Callable | None, Callable | None], settings: Settings, starts: Any, data: Any
+) -> Solution:
+    loss, finer, coarser = losses
     _, unravel = ravel_pytree(jax.tree.map(lambda x: x[0], starts))
     flat = jax.vmap(lambda p: ravel_pytree(p)[0])(starts)
     count, d = flat.shape
-    lanes = min(settings.lanes or max(1, min(MOST, WIDTH // d)), count)
+    lanes = min(settings.lanes or _places(d), count)
 
     def slopes(f: Callable) -> Callable[[Array], Callable]:
         """From the number of a start to value and gradient of its loss."""
@@ -132,17 +138,31 @@ def _search(losses: tuple[Callable, Callable | None], settings: Settings, starts
 
     def again(carry: tuple) -> tuple:
         number, kept, once_more = carry
+        before = kept.steps
         kept = _round(slopes(loss), kept, jnp.argsort(~once_more, stable=True), once_more.sum(), settings, lanes)
         lower = kept.lowest < kept.value - limit(kept.value)
         bending = jax.vmap(certificate.bending)(kept.eigenvalues)
-        saddle = jnp.isfinite(kept.value) & (bending > jnp.maximum(limit(kept.value), _uphill(kept, kept.gradient)))
-        once_more = (lower | saddle) & (number < settings.escapes)
-        pushed = jnp.where(lower[:, None], kept.place, kept.theta + KICK * kept.vectors[..., 0])
+        uphill, finite = _uphill(kept, kept.gradient), jnp.isfinite(kept.value)
+        saddle = finite & (bending > jnp.maximum(limit(kept.value), uphill))
+        stopped = finite & (kept.steps - before >= settings.steps) & (uphill > limit(kept.value))
+        once_more = (lower | saddle | stopped) & (number < settings.escapes)
+        kick = jnp.where(saddle, KICK, 0)[:, None] * kept.vectors[..., 0]
+        pushed = jnp.where(lower[:, None], kept.place, kept.theta + kick)
         return number + 1, kept._replace(theta=jnp.where(once_more[:, None], pushed, kept.theta)), once_more
 
-    carry = (jnp.zeros((), jnp.int32), _unknown(flat), jnp.ones(count, bool))
+    kept = _unknown(flat)
+    if coarser is not None:
+        begun, steps = _descent(slopes(coarser), flat, jnp.arange(count), jnp.array(count), settings, lanes)
+        kept = kept._replace(theta=begun, steps=steps)
+    carry = (jnp.zeros((), jnp.int32), kept, jnp.ones(count, bool))
     _, kept, _ = jax.lax.while_loop(lambda c: jnp.any(c[2]), again, carry)
     return _certified(None if finer is None else slopes(finer), jax.vmap(unravel), kept, settings, lanes)
+
+
+def _places(d: int) -> int:
+    """For starts of d numbers; a multiple of four, so that vector registers are full."""
+    fits = min(MOST, WIDTH // d)
+    return max(fits - fits % 4, 1)
 
 
 def _unknown(flat: Float[Array, "r d"]) -> _Kept:
@@ -152,17 +172,24 @@ def _unknown(flat: Float[Array, "r d"]) -> _Kept:
     return _Kept(flat, value, flat, flat, vectors, place=flat, lowest=value, kink=none > 0, steps=none)
 
 
-def _round(slopes: Callable, kept: _Kept, order: Array, waiting: Array, settings: Settings, lanes: int) -> _Kept:
-    """Quasi-Newton steps, Newton steps and a look around, for the first `waiting` starts of `order`."""
-    run = partial(work_off, order=order, waiting=waiting)
-    limit = partial(certificate.limit, tolerance=settings.tolerance)
-    descent = Machine(
-        begin=lambda i: quasi_newton.begin(kept.theta[i]),
+def _descent(
+    slopes: Callable, flat: Array, order: Array, waiting: Array, settings: Settings, lanes: int
+) -> tuple[Float[Array, "r d"], Int[Array, " r"]]:
+    """Where quasi-Newton steps lead, and how many they were, for the first `waiting` starts of `order`."""
+    machine = Machine(
+        begin=lambda i: quasi_newton.begin(flat[i]),
         advance=lambda s, i: quasi_newton.advance(slopes(i), s),
         unfinished=partial(quasi_newton.unfinished, steps=settings.steps, tolerance=settings.gradient_tolerance),
         keep=lambda s: (s.theta, s.step),
     )
-    theta, steps = run(descent, (kept.theta, jnp.zeros_like(kept.steps)), lanes=lanes)
+    return work_off(machine, (flat, jnp.zeros(len(flat), jnp.int32)), order=order, waiting=waiting, lanes=lanes)
+
+
+def _round(slopes: Callable, kept: _Kept, order: Array, waiting: Array, settings: Settings, lanes: int) -> _Kept:
+    """Quasi-Newton steps, Newton steps and a look around, for the first `waiting` starts of `order`."""
+    run = partial(work_off, order=order, waiting=waiting)
+    limit = partial(certificate.limit, tolerance=settings.tolerance)
+    theta, steps = _descent(slopes, kept.theta, order, waiting, settings, lanes)
     polish = Machine(
         begin=lambda i: newton.begin(theta[i]),
         advance=lambda s, i: newton.advance(slopes(i), s),

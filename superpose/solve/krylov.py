@@ -20,17 +20,28 @@ BREAKDOWN = 0.5
 """Power of the rounding of 1, times the size of A, below which what is left of a product is nothing new."""
 
 
-SHARPENED = 20
-"""More products that sharpen an eigenvector, with as many as it took to show its eigenvalue."""
+LOW = 8
+"""So many of the lowest Ritz values are returned."""
+LOOK = 50
+"""Products after which the error is looked at."""
 
 
 class Ends(NamedTuple):
-    """The two ends of a spectrum: Ritz values, how near to the lowest an eigenvalue is for certain, and its vector."""
+    """The two ends of a spectrum, from Ritz values.
 
-    lowest: Float[Array, ""]
-    largest: Float[Array, ""]
+    `low`: the lowest ones, ascending, with their `vectors` in rows; where there are fewer, the last again. `error`: how near to
+    the lowest an eigenvalue is for certain. `largest`.
+    """
+
+    low: Float[Array, " k"]
+    vectors: Float[Array, "k d"]
     error: Float[Array, ""]
-    vector: Vector
+    largest: Float[Array, ""]
+
+    @property
+    def lowest(self) -> Float[Array, ""]:
+        """The lowest Ritz value."""
+        return self.low[0]
 
 
 class _Basis(NamedTuple):
@@ -40,8 +51,7 @@ class _Basis(NamedTuple):
     alpha: Array
     beta: Array
     count: Array
-    pivot: Array  # the last of T - below
-    steps: Array  # products at most
+    ends: Ends
 
 
 def ends(
@@ -50,7 +60,8 @@ def ends(
     steps: Int[Array, ""] | int,
     *,
     most: int,
-    below: Array | float = -jnp.inf,
+    atol: Array | float = 0.0,
+    rtol: Array | float = 0.0,
     within: Product = lambda v: v,
 ) -> Ends:
     """Extreme eigenvalues of a symmetric matrix A by Lanczos's iteration, every vector orthogonal to all before.
@@ -64,14 +75,15 @@ def ends(
         start: any vector but 0.
         steps: products, at least 1, at most `most`.
         most: vectors that are kept; at most as many are used as `start` has numbers.
-        below: as many steps and `SHARPENED` follow as it took to show an eigenvalue below this.
+        atol: it stops where the error, looked at now and then, is at most `max(rtol |lowest|, atol)`.
+        rtol: see `atol`.
         within: an orthogonal projection; the spectrum is that of A there.
     """
     most = min(most, start.shape[0])
     steps, zeros, small = jnp.minimum(steps, most), jnp.zeros(most, start.dtype), jnp.finfo(start.dtype).eps ** BREAKDOWN
 
     def unfinished(s: _Basis) -> Bool[Array, ""]:
-        return (s.count < s.steps) & (s.now @ s.now > 0)
+        return (s.count < steps) & (s.now @ s.now > 0)
 
     def advance(s: _Basis) -> _Basis:
         vectors, image = s.vectors.at[s.count].set(s.now), product(s.now)
@@ -82,22 +94,38 @@ def ends(
         alphas, betas = s.alpha.at[s.count].set(alpha), s.beta.at[s.count].set(beta)
         over = beta <= small * jnp.maximum(jnp.abs(alphas).max(), betas.max())
         after = jnp.where(over, 0, image / jnp.where(over, 1, beta))
-        pivot = alpha - below - s.beta[s.count - 1] ** 2 / s.pivot  # of Gauss's elimination: as many negative as eigenvalues
-        steps = jnp.where((pivot < 0) & (s.pivot > 0), jnp.minimum(s.steps, 2 * s.count + SHARPENED), s.steps)
-        return _Basis(vectors, after, s.now, alphas, betas, s.count + 1, pivot, steps)
+        return _Basis(vectors, after, s.now, alphas, betas, s.count + 1, s.ends)
+
+    def looked_at(s: _Basis) -> _Basis:
+        last = s.count + LOOK
+        s = jax.lax.while_loop(lambda s: unfinished(s) & (s.count < last), advance, s)
+        return s._replace(ends=_ritz(s))
+
+    def unsure(s: _Basis) -> Bool[Array, ""]:
+        return unfinished(s) & (s.ends.error > jnp.maximum(rtol * jnp.abs(s.ends.lowest), atol))
 
     zero, start = jnp.zeros_like(start), within(start)
     empty = jnp.zeros((most, start.shape[0]), start.dtype)
-    count, pivot = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, start.dtype)
-    begin = _Basis(empty, start / jnp.linalg.norm(start), zero, zeros, zeros, count, pivot, steps)
-    s = jax.lax.while_loop(unfinished, advance, begin)
-    row = jnp.arange(most)
+    count = jnp.zeros((), jnp.int32)
+    begin = _Basis(empty, start / jnp.linalg.norm(start), zero, zeros, zeros, count, unknown(start, most))
+    return jax.lax.while_loop(unsure, looked_at, begin).ends
+
+
+def unknown(like: Vector, most: int) -> Ends:
+    """Before the first product."""
+    count, infinite = min(LOW, most, len(like)), jnp.full((), jnp.inf, like.dtype)
+    return Ends(jnp.zeros(count, like.dtype), jnp.zeros((count, len(like)), like.dtype), infinite, infinite)
+
+
+def _ritz(s: _Basis) -> Ends:
+    row = jnp.arange(len(s.alpha))
     beside = jnp.where(row[:-1] < s.count - 1, s.beta[:-1], 0)
-    values, vectors = eigh(
-        jnp.diag(jnp.where(row < s.count, s.alpha, s.alpha[0])) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
-    )
+    beyond = jnp.max(jnp.abs(s.alpha)) + 2 * jnp.max(s.beta)  # no Ritz value is as large
+    diagonal = jnp.diag(jnp.where(row < s.count, s.alpha, beyond))
+    values, vectors = eigh(diagonal + jnp.diag(beside, 1) + jnp.diag(beside, -1))
+    chosen = jnp.minimum(jnp.arange(len(s.ends.low)), s.count - 1)
     error = s.beta[s.count - 1] * jnp.abs(vectors[s.count - 1, 0])
-    return Ends(values[0], values[-1], error, vectors[:, 0] @ s.vectors)
+    return Ends(values[chosen], vectors[:, chosen].T @ s.vectors, error, values[s.count - 1])
 
 
 class Solved(NamedTuple):

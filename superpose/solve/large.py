@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from superpose.solve import certificate, krylov, programs, quasi_newton
-from superpose.solve.solution import CERTIFIED, SADDLE, UNFINISHED, Solution
+from superpose.solve.solution import CERTIFIED, UNFINISHED, Solution
 
 LONGEST = 1.0
 """Longest step, in units of the parameters."""
@@ -33,6 +33,12 @@ COARSE = 100.0
 """Times the tolerance that a step of the coarser loss may promise, and is left to the loss itself."""
 PROBES = 10
 """Products that show the size of the largest eigenvalue."""
+LADDER = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
+"""Distances at which a direction of negative curvature is looked at, both ways."""
+WEAK = 1e-3
+"""Negative curvature up to this share of the largest may turn round within these distances, and then does no harm."""
+SURE = 1.0
+"""Share of the lowest eigenvalue to which it is told: then its sign is certain."""
 
 
 class Settings(NamedTuple):
@@ -61,7 +67,7 @@ def minimize_large(
     tolerance: float = 1e-8,
     flat: float = 1e-6,
     memory: int = 30,
-    lanczos_steps: int = 200,
+    lanczos_steps: int = 400,
     lanes: int = 1,
 ) -> Solution:
     """Minimise `loss(params)` or `loss(params, data)` from each of many starts, each start on its own, without a Hessian.
@@ -83,7 +89,7 @@ def minimize_large(
         tolerance: largest gap of a converged point, as a share of the loss.
         flat: curvatures far below this share of the largest count as flat: along them the gap is that of this curvature.
         memory: pairs of steps and changes of the gradient that the quasi-Newton steps keep.
-        lanczos_steps: products with the Hessian for its lowest eigenvalue, and as many vectors in memory.
+        lanczos_steps: at most so many products with the Hessian for its lowest eigenvalue, and as many vectors in memory.
         lanes: starts that are worked on side by side; all wait for the slowest. One is best on a CPU.
 
     Returns:
@@ -153,6 +159,7 @@ class _Round(NamedTuple):
 
     point: _Point
     direction: Array  # of the next descent's first try
+    shift: Array  # the curvature that counts as flat
     settled: Array  # whether the decrement is small enough, so that only the certificate is missing
     decrement: Array
     gap: Array
@@ -160,7 +167,8 @@ class _Round(NamedTuple):
     reason: Array
     steps: Array  # evaluations so far
     count: Array  # of rounds
-    last: Array  # whether the certificate was asked for
+    stuck: Array  # whether no step was taken, by any curvature or the gradient
+    done: Array
 
 
 def _searched(
@@ -176,37 +184,40 @@ def _searched(
     begin = _Round(
         point=_unknown(theta),
         direction=zero,
+        shift=scalar,
         settled=no,
         decrement=scalar,
         gap=scalar,
-        ends=krylov.Ends(scalar, scalar, scalar, zero),
+        ends=krylov.unknown(theta, settings.lanczos_steps),
         reason=jnp.array(UNFINISHED),
         steps=none,
         count=none,
-        last=no,
+        stuck=no,
+        done=no,
     )
     if coarser is not None:
         point, steps = _descend(coarser, begin.point, zero, none, scalar + COARSE, no, settings)
         begin = begin._replace(point=_unknown(point.theta), steps=steps)
 
     def unfinished(s: _Round) -> Bool[Array, ""]:
-        again = (s.reason == SADDLE) | ((s.reason == UNFINISHED) & ~s.last)
-        return again & (s.count < settings.rounds) & (s.steps < settings.steps)
+        return ~s.done & (s.count < settings.rounds) & (s.steps < settings.steps)
 
     def advance(s: _Round) -> _Round:
         share = 10.0 ** -(1 + jnp.minimum(s.count, 2))
         point, steps = _descend(value_and_grad, s.point, s.direction, s.steps, share, s.settled, settings)
-        return _judged(value_and_grad, finer, within, s._replace(point=point, steps=steps, count=s.count + 1), settings)
+        stuck = ~s.settled & (point.value >= s.point.value)
+        s = s._replace(point=point, steps=steps, count=s.count + 1, stuck=stuck)
+        return _judged(value_and_grad, finer, within, s, settings)
 
     return jax.lax.while_loop(unfinished, advance, begin)
 
 
 def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, s: _Round, settings: Settings) -> _Round:
-    """A Newton step from the point; or its certificate, in the last round, or negative curvature.
+    """A Newton step from the point, or one downhill along negative curvature; or the certificate, in the last round.
 
-    `gap = 2 g^T (H + s)^-1 g + max(error - lowest, 0) / 2 + error of the loss`, bounded above, with s the curvature that counts as
-    flat: four times the Newton decrement, as in `superpose.solve.certificate`, and what negative curvature could bring within
-    distance 1.
+    `gap = 2 g^T (H + s)^-1 g + 4 fall + max(error - |lowest|, 0) / 2 + error of the loss`, bounded above: four times the Newton
+    decrement, as in `superpose.solve.certificate`, and what was seen along each direction of negative curvature. The curvature s
+    counts as flat: at least twice the negative curvature that does no harm.
     """
     point, limit = s.point, certificate.limit(s.point.value, tolerance=settings.tolerance)
     probe = jax.random.normal(jax.random.key(0), point.theta.shape, point.theta.dtype)
@@ -214,42 +225,64 @@ def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, 
     def product(v: Array) -> Array:
         return jax.jvp(lambda t: value_and_grad(t)[1], (point.theta,), (v,))[1]
 
-    at_last = (s.count >= settings.rounds) | (s.steps >= settings.steps)
-    last = s.settled | at_last
+    last = s.settled | s.stuck | (s.count >= settings.rounds) | (s.steps >= settings.steps)
     count, stays = jnp.where(last, settings.lanczos_steps, PROBES), partial(within, point.theta)
-    below = jnp.where(at_last, -jnp.inf, -2 * limit)  # a saddle that is left is not looked at more closely
-    ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, below=below, within=stays)
+    ends = krylov.ends(product, probe, count, most=settings.lanczos_steps, atol=limit / 4, rtol=SURE, within=stays)
     value, gradient = _finer(finer, s)
-    shift = settings.flat * ends.largest
-    atol = 0.1 * jnp.sqrt(limit * shift)
-    rtol = jnp.where(ends.lowest < -2 * limit, 1.0, 1e-3)  # at a saddle no step is asked for
-    solved = krylov.solved(product, gradient, shift, atol=atol, rtol=rtol, steps=PRODUCTS)
+    shift = jnp.maximum(s.shift, settings.flat * ends.largest)
+    known = s.settled if finer is None else jnp.array(False)
+    rtol = jnp.where(known | (ends.lowest < -jnp.maximum(shift, 2 * limit)), 1.0, 1e-3)  # at a saddle no step is asked for
+    solved = krylov.solved(product, gradient, shift, atol=0.1 * jnp.sqrt(limit * shift), rtol=rtol, steps=PRODUCTS)
     ends = _lower(ends, solved)
-    bending = jnp.maximum(-ends.lowest, 0) / 2
-    saddle = bending > limit
+    falls, best = _falls(lambda t: value_and_grad(t)[0], point, ends, limit)
+    lower = jnp.max(falls) > limit / 8
+    steep = ~lower & (ends.lowest < -jnp.maximum(WEAK * ends.largest, 2 * limit))
+    unseen = -ends.low[-1] / 2 if len(point.theta) > krylov.LOW else jnp.zeros_like(limit)
+    bending = jnp.where(lower | steep, -ends.lowest / 2, jnp.where(unseen > limit, unseen, 0))
     decrement = jnp.where(s.settled, s.decrement, solved.decrement)
-    doubt = jnp.where(saddle, 0, jnp.maximum(ends.error - ends.lowest, 0) / 2 - bending)
-    none = jnp.zeros_like(bending)
+    more = jnp.where(s.settled & ~known, 4 * jnp.maximum(solved.decrement - decrement, 0), 0)
     gap, reason = certificate.judge(
         point.value,
-        uphill=jnp.where(saddle, 0, 4 * decrement) + doubt,
+        uphill=jnp.where(
+            lower | steep,
+            0,
+            4 * jnp.minimum(decrement, jnp.abs(point.value)) + jnp.maximum(ends.error - jnp.abs(ends.lowest), 0) / 2,
+        ),
         bending=bending,
-        fall=none,
-        error=jnp.abs(value - point.value) + jnp.where(s.settled, 4 * jnp.maximum(solved.decrement - decrement, 0), 0),
-        kink=jnp.array(False),
+        fall=4 * falls.sum(),
+        error=jnp.abs(value - point.value) + more,
+        kink=s.stuck,
         tolerance=settings.tolerance,
     )
-    known = last | saddle | ~jnp.isfinite(point.value)
-    downhill = jnp.where(ends.vector @ point.gradient > 0, -LONGEST, LONGEST) * ends.vector
+    done = (last & ~lower) | steep | ~jnp.isfinite(point.value)
+    known = done | lower | last
     return s._replace(
-        direction=jnp.where(saddle, downhill, _limited(solved.x)),
-        settled=~saddle & (8 * decrement <= limit),
+        direction=jnp.where(lower, best, _limited(solved.x)),
+        shift=jnp.where(lower, s.shift, jnp.maximum(shift, -2 * ends.lowest)),
+        settled=~lower & (8 * decrement <= limit),
         decrement=decrement,
         gap=jnp.where(known, gap, 4 * decrement),
         ends=ends,
         reason=jnp.where(known, reason, UNFINISHED),
-        last=last,
+        done=done,
     )
+
+
+def _falls(value: Callable, point: _Point, ends: krylov.Ends, limit: Array) -> tuple[Float[Array, " k"], Float[Array, " d"]]:
+    """How far the loss falls along each direction of negative curvature, and the step to the lowest place seen."""
+    lengths = jnp.asarray(LADDER + tuple(-x for x in LADDER), point.theta.dtype)
+
+    def look(v: Array) -> tuple[Array, Array]:
+        seen = jax.lax.map(lambda t: value(point.theta + t * v), lengths)
+        seen = jnp.where(jnp.isfinite(seen), seen, jnp.inf)
+        return jnp.maximum(point.value - seen.min(), 0), lengths[jnp.argmin(seen)]
+
+    def none(v: Array) -> tuple[Array, Array]:  # noqa: ARG001
+        return jnp.zeros_like(limit), jnp.zeros_like(limit)
+
+    falls, steps = jax.lax.map(lambda x: jax.lax.cond(x[0] < -2 * limit, look, none, x[1]), (ends.low, ends.vectors))
+    best = jnp.argmax(falls)
+    return falls, steps[best] * ends.vectors[best]
 
 
 def _finer(finer: Callable | None, s: _Round) -> tuple[Array, Array]:
@@ -338,5 +371,7 @@ def _acceptable(old: _Point, new: _Point, predicted: Array) -> Bool[Array, ""]:
 
 def _lower(ends: krylov.Ends, solved: krylov.Solved) -> krylov.Ends:
     """With the negative curvature that conjugate gradients came upon, where Lanczos's iteration saw none as low."""
-    met = krylov.Ends(solved.curvature, ends.largest, ends.largest - solved.curvature, solved.direction)
-    return jax.tree.map(partial(jnp.where, solved.curvature < ends.lowest), met, ends)
+    met = solved.curvature < ends.lowest
+    low = ends.low.at[0].set(jnp.where(met, solved.curvature, ends.lowest))
+    vectors = ends.vectors.at[0].set(jnp.where(met, solved.direction, ends.vectors[0]))
+    return ends._replace(low=low, vectors=vectors, error=jnp.where(met, ends.largest - solved.curvature, ends.error))

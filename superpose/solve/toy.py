@@ -28,9 +28,9 @@ FEWEST = 64
 FINER = 2
 """The loss with so many times the nodes goes into the certificate."""
 COARSEST = 16
-"""Nodes with which the search of a large model begins."""
-DENSE = 128
-"""Numbers of a start up to which Hessians are stored."""
+"""Nodes with which a search begins where that saves time."""
+SMALL, DENSE = 40, 128
+"""Numbers of a start up to which it does not, and up to which Hessians are stored."""
 STEPS, STEPS_OF_LARGE = 800, 10_000
 """Quasi-Newton steps at most."""
 
@@ -112,6 +112,7 @@ class Minima:
 
 class _Settings(NamedTuple):
     nodes: int
+    anew: bool  # whether the starts are no minima of fewer nodes
     steps: int | None
     tolerance: float
     lanes: int | None
@@ -169,10 +170,12 @@ def toy_minima(
     if traced and nodes is None:
         raise ValueError("nodes = None: needs a number under vmap or jit, where it cannot be chosen from the result")
     count = nodes or FEWEST
-    found = _minima(jax.vmap(units.natural)(first), law, weights, _Settings(count, steps, tolerance, lanes))
+    found = _minima(jax.vmap(units.natural)(first), law, weights, _Settings(count, True, steps, tolerance, lanes))
     while nodes is None and count < MOST_NODES and jnp.any(found.reason == INEXACT):
         count = max(2 * count, _nodes_for(found, law, weights, tolerance))
-        found = _minima(jax.vmap(units.natural)(found.params), law, weights, _Settings(count, steps, tolerance, lanes))
+        found = _minima(
+            jax.vmap(units.natural)(found.params), law, weights, _Settings(count, False, steps, tolerance, lanes)
+        )
     return found
 
 
@@ -194,11 +197,14 @@ def _minima(starts: Params, distribution: Any, importance: Float[Array, " n"], s
         return relu_output(units.plain(params), distribution, importance, nodes=nodes) / units.loss
 
     how: dict = {"finer": partial(loss, nodes=FINER * settings.nodes), "tolerance": settings.tolerance}
-    if starts.W[0].size + starts.b[0].size <= DENSE:
+    size = starts.W[0].size + starts.b[0].size
+    if settings.anew and size > SMALL and settings.nodes > COARSEST:
+        how["coarser"] = partial(loss, nodes=COARSEST)
+    if size <= DENSE:
         search, how["steps"], how["lanes"] = minimize, settings.steps or STEPS, settings.lanes
     else:
         search, how["steps"], how["lanes"] = minimize_large, settings.steps or STEPS_OF_LARGE, settings.lanes or 1
-        how |= {"coarser": partial(loss, nodes=COARSEST), "deflate": without_rotations}
+        how["deflate"] = without_rotations
     found: Solution = search(partial(loss, nodes=settings.nodes), starts, **how)
     params = jax.vmap(units.plain)(found.params)
     doubted = jnp.where(found.converged, found.loss, found.loss * (1 + 1e-9))
