@@ -29,8 +29,8 @@ LIFTED = 1e-2
 """Least cosine between a step and the change of the gradient that it brings; what is less is lifted to it."""
 PRODUCTS = 200
 """Products with the Hessian at most for a Newton step, and for the gap."""
-COARSE = 100.0
-"""Times the tolerance that a step of the coarser loss may promise, and is left to the loss itself."""
+COARSE = 1e-6
+"""Share of the loss that a step of the coarser loss may promise, and is left to the loss itself."""
 PROBES = 10
 """Products that show the size of the largest eigenvalue."""
 LADDER = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
@@ -196,7 +196,7 @@ def _searched(
         done=no,
     )
     if coarser is not None:
-        point, steps = _descend(coarser, begin.point, zero, none, scalar + COARSE, no, settings)
+        point, steps = _descend(coarser, begin.point, zero, none, scalar + COARSE / settings.tolerance, no, settings)
         begin = begin._replace(point=_unknown(point.theta), steps=steps)
 
     def unfinished(s: _Round) -> Bool[Array, ""]:
@@ -254,7 +254,7 @@ def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, 
         kink=s.stuck,
         tolerance=settings.tolerance,
     )
-    done = (last & ~lower) | steep | ~jnp.isfinite(point.value)
+    done = (last & ~lower) | steep | s.stuck | ~jnp.isfinite(point.value)
     known = done | lower | last
     return s._replace(
         direction=jnp.where(lower, best, _limited(solved.x)),
@@ -345,7 +345,7 @@ def _descend(
             anew = partial(begin, s.point, _limited(-s.point.gradient), at_last, s.step, jnp.array(True))
             return jax.lax.cond(length < NEAREST, anew, lambda: s._replace(length=length))
 
-        return jax.lax.cond(_acceptable(s.point, tried, s.length * slope), taken, refused, s)
+        return jax.lax.cond(_acceptable(s.point, tried, s.direction, s.length), taken, refused, s)
 
     start = begin(point, direction, jnp.where(done, 0, jnp.ones_like(point.value)), step, jnp.array(False))
     s = jax.lax.while_loop(unfinished, advance, start)
@@ -365,8 +365,16 @@ def _lifted(old: _Point, new: _Point) -> Float[Array, " d"]:
     return old.gradient - jnp.where(square > 0, jnp.maximum(missing, 0) / jnp.where(square > 0, square, 1), 0) * move
 
 
-def _acceptable(old: _Point, new: _Point, predicted: Array) -> Bool[Array, ""]:
-    return quasi_newton.acceptable(old.value, old.gradient, new.value, new.gradient, predicted)
+def _acceptable(old: _Point, new: _Point, direction: Float[Array, " d"], length: Array) -> Bool[Array, ""]:
+    """Armijo's decrease; or, within `NOISE` of the old value, slopes that show one: the value may jump where the slopes do not.
+
+    Reference: Hager and Zhang 2005, SIAM J. Optim. 16, 170, the approximate Wolfe conditions.
+    """
+    slope, after = direction @ old.gradient, direction @ new.gradient
+    level = new.value <= old.value + quasi_newton.NOISE * jnp.abs(old.value)
+    falling = (slope < 0) & (after <= (2 * quasi_newton.SUFFICIENT - 1) * slope)
+    decrease = quasi_newton.acceptable(old.value, old.gradient, new.value, new.gradient, length * slope)
+    return decrease | (level & falling & jnp.all(jnp.isfinite(new.gradient)))
 
 
 def _lower(ends: krylov.Ends, solved: krylov.Solved) -> krylov.Ends:
