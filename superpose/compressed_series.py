@@ -30,6 +30,8 @@ from superpose.fourier_series import (
     Factors,
     Slopes,
     Terms,
+    apart,
+    by_part,
     by_share,
     highest,
     node_numbers,
@@ -42,6 +44,7 @@ from superpose.fourier_series import (
 from superpose.ladder import kept, ladder, scaled
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.many_inputs import (
+    Later,
     Reach,
     Single,
     Sums,
@@ -55,10 +58,12 @@ from superpose.many_inputs import (
     size_of,
     sums,
     taken_by,
+    turning_up,
+    turning_up_slope,
 )
 from superpose.period import Period
 from superpose.sets import Sets, combine, product
-from superpose.shares import SMALLEST, Shares, left_of
+from superpose.shares import SMALLEST, Shares, left_of, part_of
 
 FEWEST = 32
 """Features from which it is the faster way."""
@@ -187,6 +192,7 @@ class Closed(NamedTuple):
     known: Sums
     shares: tuple[Array, Array]  # of the compressed features
     alone: Array
+    part: Array
 
 
 class Passed(NamedTuple):
@@ -205,13 +211,17 @@ class Passed(NamedTuple):
     of_shares: Array
     holds: Array  # whether the Chebyshev series does
     single: Single
+    later: Later
+    by_later: tuple[Array, Array]
     span: Period
     density: Array
 
 
 def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Period, nodes: int) -> Passed:
     k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, sets.density[0]
-    alone = single(law, p, g, b, kept(highest(span, nodes)), SPREAD)
+    w = kept(highest(span, nodes))
+    alone, found = single(law, p, g, b, w, SPREAD), turning_up(law, p, g, w)
+    part, to_later = jax.vjp(part_of, found.count, found.drift)
     large = _large(g)
     overlaps = kept(jnp.take_along_axis(g, large.index, axis=0))
     bulk = _bulk(p, theta, g, large, k)
@@ -222,11 +232,11 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Per
         large = left_of(p, nodes * w[None] * x.overlaps, len(b), SPREAD)
         taken = _taken(x.shares, w / bulk.tau, large, x.overlaps)
         moved = span._replace(length=x.length)
-        closed = closed_part(law, p, moved, x.b, x.overlaps[0], x.known, taken, x.alone, nodes=nodes, spread=SPREAD)
+        closed = closed_part(law, p, moved, x.b, x.overlaps[0], x.known, taken, x.alone, x.part, nodes=nodes, spread=SPREAD)
         return closed, taken.log
 
-    (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, known, bulk.shares, alone.value))
-    taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left))
+    (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, known, bulk.shares, alone.value, part))
+    taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left), part)
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
     q = q_of(sets, Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
@@ -235,8 +245,8 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Per
     terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))
     series = terms.value.sum(0)
     (by_closed,) = pull((jnp.ones_like(closed), series))  # the whole series is proportional to the product of c
-    of_one = terms.square * terms.every + terms.cross
-    of_log = of_one + terms.square
+    of_log = terms.square * terms.every + terms.cross + terms.square
+    of_one = of_log - scaled(part[None], terms.square)
     of_share = jax.lax.complex(by_closed.shares[0], -by_closed.shares[1])
     of_series = chebyshev.pulled(bulk.of_q, of_one) + chebyshev.pulled(bulk.of_log, of_log)
     of_shares = chebyshev.pulled(bulk.of_shares, of_share)
@@ -255,6 +265,8 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Per
         of_shares=of_shares,
         holds=holds,
         single=alone,
+        later=found,
+        by_later=to_later(by_closed.part + by_part(terms)),
         span=span,
         density=p,
     )
@@ -295,7 +307,9 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
     _, to_sums, span = jax.vjp(length, known, reached, b, has_aux=True)
     done = _pass(sets, law, g, b, known, span, nodes)
     by, found, w = done.by_closed, _series_slopes(sets, done, nodes, b), highest(span, nodes)
-    moved = chebyshev.growth(done.of_shares, done.bulk.moments) + by.alone * done.single.by_w * w
+    by_count, by_drift = done.by_later
+    by_w = by.alone * done.single.by_w + by_count * done.later.count_by_w + by_drift * done.later.drift_by_w
+    moved = chebyshev.growth(done.of_shares, done.bulk.moments) + by_w * w
     by_known, by_reached, by_b = to_sums(found.length + by.length - moved / span.length)
     (through_size,) = to_size(sum(x * y for x, y in zip(by_reached, by_size, strict=True)))
     by_g = kept(
@@ -305,6 +319,7 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
             known=jax.tree.map(lambda *x: sum(x), by.known, by_known, through_size),
             reached=by_reached,
             alone=by.alone,
+            later=done.by_later,
             large=found.overlap + by.overlaps,
         )
     )
@@ -316,6 +331,7 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
         slopes = slopes + by_g.known.first[None] + g * (2 * by_g.known.square[None] + 3 * by_g.known.cube[None] * g)
         slopes = slopes + reach_slope(g, size, by_g.reached)
         slopes = slopes + by_g.alone[None] * single_slope(law, p, g, b, w, SPREAD)
+        slopes = slopes + turning_up_slope(law, p, g, w, by_g.later)
         return done.closed + done.series, slopes, by_b
 
     def direct(g: Array, b: Array) -> tuple[Array, Array, Array]:
@@ -332,6 +348,7 @@ class _BySums(NamedTuple):
     known: Sums
     reached: Reach
     alone: Array
+    later: tuple[Array, Array]
     large: Array  # in the large overlaps, beside, (1 + LARGE, i)
 
 
@@ -354,9 +371,10 @@ def _of_large(done: Passed, span: Period) -> tuple[Array, Array]:
     c = done.taken.c
     gain = done.density / c
     elsewhere = jnp.asarray(np.arange(1 + LARGE) > 0, gain.dtype)[None, :, None]
-    pulled = terms.square[:, None] * (terms.every[:, None] - q) + scaled(elsewhere, terms.cross[:, None])
+    rest = apart(terms.every[:, None], q, done.taken.part[None, None])
+    pulled = terms.square[:, None] * rest + scaled(elsewhere, terms.cross[:, None])
     pulled = quotient(pulled, jax.lax.complex(q.real + 1, q.imag))
     w = node_numbers(len(q), gain)[:, None] * (2 * np.pi / span.length)[None]
     held = gain * ((pulled * dpsi).real * w[:, None]).sum(0)
     weighed = (terms.square[:, None] * q).real.sum(0)
-    return held.at[0].add(terms.own_slopes[0].sum(0)), by_share(terms, weighed, elsewhere[0], c)
+    return held.at[0].add(terms.own_slopes[0].sum(0)), done.taken.part[None] * by_share(terms, weighed, elsewhere[0], c)

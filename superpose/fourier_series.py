@@ -36,7 +36,7 @@ def closed_part(
     sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int | Array, spread: float = SPREAD
 ) -> Array:
     """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`."""
-    taken = shares(sets, kept(highest(span, nodes))[None] * g, spread)
+    taken = shares(sets, law, kept(highest(span, nodes))[None] * g, spread).taken_out
     return low_order(sets, law, taken, g, b) + rest_of(law, span, moments(sets, law, taken, g, b))
 
 
@@ -117,7 +117,10 @@ def series_terms(
     own, every = _own(sets, psi), one + rest
     mine = _q_of_own(sets, taken, own)
     without = quotient(every - mine, _plus_one(mine))  # prod over other sets of (1 + q), less 1
-    kept, left = (rest, without) if sets.removed else (every, _plus_one(without))
+    kept, left = every, _plus_one(without)
+    if sets.removed:
+        stays = 1 - taken.part[None]
+        kept, left = rest + scaled(stays, _plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
     chain = scaled(without_own(sets, taken)[None], cross)
     crossed = chain * own.chi
     of_square = square * kept
@@ -205,7 +208,7 @@ def _terms(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: 
 
 def series(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
     """The series' part of each output's loss, `(n, ...)`."""
-    taken = shares(sets, highest(span, nodes)[None] * g, spread)
+    taken = shares(sets, law, highest(span, nodes)[None] * g, spread)
     return _terms(sets, law, taken, g, b, span, node_numbers(nodes, g)).value.sum(0)
 
 
@@ -223,12 +226,17 @@ def series_and_slopes(
 ) -> Slopes:
     """The same with its slopes."""
     k = node_numbers(nodes, g)
-    taken = shares(sets, highest(span, nodes)[None] * g, spread)
+    taken = shares(sets, law, highest(span, nodes)[None] * g, spread)
     terms = _terms(sets, law, taken, g, b, span, k)
     slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
     found = slopes_of(span, b, terms, slopes, (g * slopes).sum(0))
-    _, pull = jax.vjp(lambda g, T: shares(sets, 2 * np.pi * nodes / T[None] * g, spread).left, g, span.length)
-    by_g, by_length = pull(-_by_shares(sets, taken, terms, weighed))
+
+    def taken_at(g: Array, T: Array) -> tuple[Array, Array]:
+        taken = shares(sets, law, 2 * np.pi * nodes / T[None] * g, spread)
+        return taken.left, taken.part
+
+    _, pull = jax.vjp(taken_at, g, span.length)
+    by_g, by_length = pull((-_by_shares(sets, taken, terms, weighed), by_part(terms)))
     return found._replace(overlap=found.overlap + by_g, length=found.length + by_length)
 
 
@@ -277,8 +285,8 @@ def _second_pass(
         k, square, cross, every = xs
         state, (psi, dpsi) = rung.step(state, k)
         q = q_of(sets, factors, psi)
-        apart = every[None] - q if sets.removed else _plus_one(every)[None]
-        pulled = quotient(square[None] * apart + scaled(elsewhere, cross[None]), _plus_one(q))
+        rest = apart(every[None], q, taken.part[None]) if sets.removed else _plus_one(every)[None]
+        pulled = quotient(square[None] * rest + scaled(elsewhere, cross[None]), _plus_one(q))
         slope = (k * theta)[None] * factors.gain
         if sets.alone:
             moved = (pulled * dpsi).real * slope
@@ -310,7 +318,18 @@ def _by_shares(sets: Sets, taken: Shares, terms: Terms, weighed: Array) -> Array
     """The series' slopes in the shares c, `(S, n, ...)`; only C is taken out of the product where features come together."""
     if not sets.removed:
         return -terms.square.real.sum(0)[None] / taken.c
-    return by_share(terms, weighed, _elsewhere(sets, taken.c), taken.c)
+    return taken.part[None] * by_share(terms, weighed, _elsewhere(sets, taken.c), taken.c)
+
+
+def apart(every: Array, q: Array, part: Array) -> Array:
+    """`(1 + every) - part (1 + q)`: over 1 + q, what the product without a set adds to what is not taken out."""
+    stays = 1 - part
+    return jax.lax.complex(every.real - q.real + stays * (1 + q.real), every.imag - q.imag + stays * q.imag)
+
+
+def by_part(terms: Terms) -> Array:
+    """The series' slope in the part that is taken out of it."""
+    return -(terms.square.real + (terms.square * terms.one).real + terms.crossed.real).sum(0)
 
 
 def by_share(terms: Terms, weighed: Array, elsewhere: Array, c: Array) -> Array:

@@ -15,7 +15,7 @@ from superpose.fourier_series import highest, rest_of
 from superpose.ladder import kept
 from superpose.magnitudes import Magnitude
 from superpose.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
-from superpose.shares import left_of
+from superpose.shares import later, later_slopes, later_weight, left_of
 
 
 class Sums(NamedTuple):
@@ -107,6 +107,31 @@ def single_slope(law: Magnitude, p: Array, g: Array, b: Array, w: Array, spread:
     return jax.jvp(lambda g: _alone(law, p, spread, g, b, w), (g,), (jnp.ones_like(g),))[1]
 
 
+class Later(NamedTuple):
+    """R and M of `superpose.shares`, and their slopes in w."""
+
+    count: Array
+    drift: Array
+    count_by_w: Array
+    drift_by_w: Array
+
+
+def turning_up(law: Magnitude, p: Array, g: Array, w: Array) -> Later:
+    """`Later` from all overlaps: one exponential each, and products."""
+    t = w[None] * g
+    gauss = kept(later_weight(t))
+    (count, drift), (by_count, by_drift) = later(law, t, gauss), later_slopes(law, t, gauss)
+    sums = [p * x.sum(0) for x in (count, drift, t * by_count, t * by_drift)]
+    return Later(*kept([*sums[:2], *(x / w for x in sums[2:])]))
+
+
+def turning_up_slope(law: Magnitude, p: Array, g: Array, w: Array, factors: tuple[Array, Array]) -> Array:
+    """The slopes of R and M in g_ij, times factors."""
+    t = w[None] * g
+    by_count, by_drift = later_slopes(law, t, later_weight(t))
+    return (p * w)[None] * (factors[0][None] * by_count + factors[1][None] * by_drift)
+
+
 class Taken(NamedTuple):
     """Of what the shares c take out, sums over inputs: of log c, and of `(1 - c) / c` times 1, g, g^2, g^3."""
 
@@ -132,13 +157,15 @@ def closed_part(
     known: Sums,
     taken: Taken,
     alone: Array,
+    part: Array,
     *,
     nodes: int,
     spread: float,
 ) -> Array:
     """`superpose.fourier_series.closed_part`, from sums; `own` are each output's overlaps with itself."""
     n, (mu1, mu2, mu3) = len(b), law.moments
-    whole, more = jnp.exp(taken.log), -jnp.expm1(taken.log)
+    log = taken.log + jnp.log(part)
+    whole, more = jnp.exp(log), -jnp.expm1(log)
     (s1, s2, s3), (i1, i2, i3) = ((mu1 * p * x[0], mu2 * p * x[1], mu3 * p * x[2]) for x in (known[:3], taken[2:]))
     squares, mixed, cubes = (p * mu1) ** 2 * known.square, p**2 * mu1 * mu2 * known.cube, (p * mu1) ** 3 * known.cube
     y2 = more * s2 - whole * i2 + s1**2 - squares

@@ -36,7 +36,7 @@ BLOCK = 8
 def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
     """Each output's loss by the direct product, `(n, ...)`, node by node."""
     span = period(sets, law, g, b, nodes=nodes)
-    taken = shares(sets, highest(span, nodes)[None] * g)
+    taken = shares(sets, law, highest(span, nodes)[None] * g)
     theta, factors = 2 * np.pi / span.length, factors_of(sets, taken)
     rungs = ladder(law, theta[None] * g, 0), ladder(law, theta[None] * own_overlaps(sets, g), 2), powers(theta * b)
 
@@ -56,7 +56,7 @@ def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array
 def beyond(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
     """The sizes of the terms after so many nodes, averaged over blocks, added up, `(n, ...)`: by the trapezoidal rule in log k."""
     span = period(sets, law, g, b, nodes=nodes)
-    taken = shares(sets, highest(span, nodes)[None] * g)
+    taken = shares(sets, law, highest(span, nodes)[None] * g)
     rungs = jnp.floor(nodes * jnp.asarray(RUNGS, b.dtype))
 
     def size(k: Array) -> Array:

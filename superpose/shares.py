@@ -12,6 +12,12 @@ matters little whether it is active or not, so its share should be all of it. He
 
 with w_K the highest frequency of the series and P_s the probability that s is active, or a little less: 1 - c_s agrees with
 `P_s (1 - |psi(w_K g)|)` in its first term. The loss does not depend on c; the error of a series does, by up to 10^6 times.
+
+Where many active features turn up beyond w_K, `prod c + sum (phi - c) prod c` is not like the product there: it goes on where that
+turns or dies out, by the mean and by the noise of many. So only the part `1 / (1 + (R^2 + M^2)^2 / FEW^4)` of it is taken out, and
+with it of everything in closed form. With `u_s = (w_K g)^2 / 12`, `R = sum_s P_s (e^{-u_s} - e^{-16 u_s})` counts the active
+features that turn up between w_K and 4 w_K, and `M = sum_s P_s E[u] 4 w_K g e^{-6 u_s}` is what those that have yet to turn up
+bring on average.
 """
 
 from typing import NamedTuple
@@ -19,6 +25,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from superpose.magnitudes import Magnitude
 from superpose.sets import Sets, lift, own_set, set_sums
 
 SPREAD = 12.0
@@ -27,20 +34,33 @@ SMALLEST = 1e-24
 """The product of all c is at least this: it divides, and its parts must be numbers in float32."""
 LEAST = 0.05
 """And each c at least this."""
+FEW = 1.0
+"""Active features that turn up later at which half is taken out."""
 
 
 class Shares(NamedTuple):
-    """`left` (S, n, ...) is 1 - c; `c`; `log` (n, ...) of their product over sets; `others` (S, n, ...), that without set s."""
+    """`left` (S, n, ...) is 1 - c; `c`; `log` (n, ...) of their product over sets; `others` (S, n, ...), that without set s.
+
+    `part` (n, ...): how much of it is taken out.
+    """
 
     left: Array
     c: Array
     log: Array
     others: Array
+    part: Array
 
     @property
     def whole(self) -> Array:
         """The product of c over all sets, `(n, ...)`."""
         return jnp.exp(self.log)
+
+    @property
+    def taken_out(self) -> "Shares":
+        """The same with products of c as they are taken out."""
+        return self._replace(
+            log=self.log + jnp.log(self.part), others=self.part[None] * self.others, part=jnp.ones_like(self.part)
+        )
 
 
 def idle_shares(sets: Sets, like: Array) -> Shares:
@@ -48,19 +68,41 @@ def idle_shares(sets: Sets, like: Array) -> Shares:
     left = jnp.broadcast_to(lift(sets.chance, like), (len(sets.chance), *like.shape[1:]))
     logs = jnp.log1p(-jnp.minimum(left, 1 - jnp.finfo(left.dtype).eps))  # a set may never be idle
     total = logs.sum(0)
-    return Shares(left, 1 - left, total, jnp.exp(total[None] - logs))
+    return Shares(left, 1 - left, total, jnp.exp(total[None] - logs), jnp.ones_like(total))
 
 
-def shares(sets: Sets, t: Array, spread: float = SPREAD) -> Shares:
+def shares(sets: Sets, law: Magnitude, t: Array, spread: float = SPREAD) -> Shares:
     """The shares for overlaps times highest frequency `t = w_K g`, of shape (n inputs, n outputs, ...)."""
     cut = jnp.minimum(1, most(len(sets.chance)) / jnp.maximum(sets.chance, LEAST))
     if sets.kind == "together" and not sets.alone:
         felt = _felt(set_sums(sets, t * t) / spread)
         left = lift(cut * sets.chance, felt) * felt
+        part = jnp.ones_like(felt[0])
     else:
         left = lift(cut, t) * set_sums(sets, lift(sets.density, t) * _felt(t * t / spread))
+        part = part_of(*((lift(sets.density, t) * x).sum(0) for x in later(law, t, later_weight(t))))
     c, log = 1 - left, jnp.log1p(-left).sum(0)
-    return Shares(left, c, log, jnp.exp(log)[None] / c)
+    return Shares(left, c, log, jnp.exp(log)[None] / c, part)
+
+
+def later_weight(t: Array) -> Array:
+    """`e^{-u}`, `u = t^2 / 12`."""
+    return jnp.exp(-t * t / SPREAD)
+
+
+def later(law: Magnitude, t: Array, gauss: Array) -> tuple[Array, Array]:
+    """What each active feature adds to R and to M."""
+    return gauss - gauss**16, 4 * law.moments[0] * t * gauss**6
+
+
+def later_slopes(law: Magnitude, t: Array, gauss: Array) -> tuple[Array, Array]:
+    """Their slopes in t."""
+    return -2 / SPREAD * t * (gauss - 16 * gauss**16), 4 * law.moments[0] * (1 - 12 / SPREAD * t * t) * gauss**6
+
+
+def part_of(count: Array, drift: Array) -> Array:
+    """The part that is taken out, from R and M."""
+    return 1 / (1 + ((count**2 + drift**2) / FEW**2) ** 2)
 
 
 def left_of(p: Array, t: Array, count: int, spread: float) -> Array:

@@ -11,7 +11,7 @@ from checks import EPS
 from superpose import features, fourier_series, many_inputs
 from superpose.period import period
 from superpose.sets import sets_of
-from superpose.shares import left_of
+from superpose.shares import left_of, part_of
 
 LAW = features.SparseUniform.magnitude
 
@@ -56,8 +56,9 @@ def test_closed_part_is_that_of_the_general_form(density):
         left = left_of(p, w[None] * g, 40, 32.0)
         taken = many_inputs.Taken(*(x.sum(0) for x in many_inputs.taken_by(left, g)))
         alone = many_inputs.single(LAW, p, g, b, w, 32.0).value
-        known, own = many_inputs.sums(g), jnp.diagonal(g)
-        return general, many_inputs.closed_part(LAW, p, span, b, own, known, taken, alone, nodes=32, spread=32.0)
+        known, own, later = many_inputs.sums(g), jnp.diagonal(g), many_inputs.turning_up(LAW, p, g, w)
+        part = part_of(later.count, later.drift)
+        return general, many_inputs.closed_part(LAW, p, span, b, own, known, taken, alone, part, nodes=32, spread=32.0)
 
     general, found = both(jnp.asarray(density))
     np.testing.assert_allclose(found, general, rtol=0, atol=256 * EPS * np.abs(general).max())
@@ -89,3 +90,10 @@ def test_stated_slopes_are_those_of_the_sums():
     slope = (many_inputs.single_slope(LAW, p, g, b, w, 32.0) * along).sum(0)
     for found, truth in ((value.by_b, by_b), (value.by_w, by_w), (slope, by_g)):
         np.testing.assert_allclose(found, truth, rtol=1e-11, atol=1e-13)
+    later = many_inputs.turning_up(LAW, p, g, w / 10)
+    for k in range(2):
+        _, by_w = jax.jvp(lambda w, k=k: many_inputs.turning_up(LAW, p, g, w)[k], (w / 10,), (jnp.ones(40),))
+        _, by_g = jax.jvp(lambda g, k=k: many_inputs.turning_up(LAW, p, g, w / 10)[k], (g,), (along,))
+        slope = many_inputs.turning_up_slope(LAW, p, g, w / 10, tuple(jnp.outer(jnp.eye(2)[k], jnp.ones(40))))
+        np.testing.assert_allclose(later[2 + k], by_w, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose((slope * along).sum(0), by_g, rtol=1e-11, atol=1e-13)

@@ -16,7 +16,7 @@ ALLOWED = {
     "features": {"magnitudes", "random_bits"},
     "ladder": {"magnitudes"},
     "sets": {"features", "ladder"},
-    "shares": {"sets"},
+    "shares": {"magnitudes", "sets"},
     "few_active": {"ladder", "magnitudes", "sets", "shares"},
     "chebyshev": set(),
     "period": {"few_active", "ladder", "magnitudes", "sets"},
