@@ -18,8 +18,6 @@ Product = Callable[[Vector], Vector]
 
 BREAKDOWN = 0.5
 """Power of the rounding of 1, times the size of A, below which what is left of a product is nothing new."""
-
-
 LOW = 8
 """So many of the lowest Ritz values are returned."""
 LOOK = 50
