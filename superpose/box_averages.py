@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.few_active import sets_along
 from superpose.magnitudes import Magnitude
-from superpose.sets import Sets
+from superpose.sets import Sets, sets_along
 
 Chance = Callable[[np.ndarray], Array]
 """From a mask of active features, `(n, choices, n)`, to the weight of each choice, `(n, choices, ...)`."""

@@ -18,6 +18,7 @@ direct product takes over.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -42,25 +43,34 @@ from superpose.fourier_series import (
     turns,
 )
 from superpose.ladder import kept, ladder, scaled
+from superpose.logarithms import expm1, log1p_less
 from superpose.magnitudes import UNIFORM, Magnitude
 from superpose.many_inputs import (
+    SPREAD,
     Later,
     Reach,
     Single,
+    Split,
     Sums,
     Taken,
     closed_part,
+    faded,
     period,
     reach_of,
     reach_slope,
     single,
     single_slope,
     size_of,
+    split,
     sums,
+    sums_slope,
     taken_by,
     turning_up,
     turning_up_slope,
+    with_own,
+    without_own,
 )
+from superpose.own_feature import Aside, diagonal
 from superpose.period import Period
 from superpose.sets import Sets, combine, product
 from superpose.shares import SMALLEST, Shares, left_of, part_of
@@ -69,8 +79,6 @@ FEWEST = 32
 """Features from which it is the faster way."""
 LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
-SPREAD = 32.0
-"""Of the shares: wide enough that R terms hold them where they hold psi."""
 ALLOWED = 0.1
 """The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
 
@@ -113,28 +121,6 @@ def _large(g: Array) -> Large:
     return Large(jnp.stack(index).astype(jnp.int32), compressed, rest)
 
 
-def _log1p(z: Array) -> Array:
-    """`log(1 + z)` for complex z, by the real `log1p` near 1: what is rounded there comes with every feature."""
-    square, size = 2 * z.real + z.real**2 + z.imag**2, jnp.hypot(1 + z.real, z.imag)
-    near, far = jnp.log1p(jnp.maximum(square, -0.5)) / 2, jnp.log(jnp.maximum(size, jnp.finfo(size.dtype).tiny))
-    return jax.lax.complex(jnp.where(jnp.abs(square) < 0.5, near, far), jnp.arctan2(z.imag, 1 + z.real))
-
-
-def _log1p_less(z: Array) -> Array:
-    """`log(1 + z) - z`, by its power series where |z| is small."""
-    near = jnp.where(jnp.abs(z) < 0.1, z, 0)
-    series = jnp.zeros_like(z)
-    for power in range(12, 1, -1):
-        series = near * series + (-1.0) ** (power + 1) / power
-    return jnp.where(jnp.abs(z) < 0.1, series * near * near, _log1p(z) - z)
-
-
-def _expm1(z: Array) -> Array:
-    """`e^z - 1` for complex z; digits are kept where z is small."""
-    grown, sine, cosine = jnp.expm1(z.real), jnp.sin(z.imag / 2), jnp.cos(z.imag / 2)
-    return jax.lax.complex(grown - 2 * (1 + grown) * sine**2, 2 * (1 + grown) * sine * cosine)
-
-
 class Bulk(NamedTuple):
     """What the compressed features add to each node, and how it changes with their overlaps."""
 
@@ -143,9 +129,9 @@ class Bulk(NamedTuple):
     moments: Array  # (R, i)
     of_q: chebyshev.Coefficients  # (K, R/2)
     of_log: chebyshev.Coefficients  # of log(1 + q) - q
-    of_shares: chebyshev.Coefficients  # (3, R/2); see _share_functions
+    of_shares: chebyshev.Coefficients  # (4, R/2); see _share_functions
     product: tuple[Array, Array]  # sum q, and the rest of prod (1 + q)
-    shares: tuple[Array, Array]  # sums of the real and of the imaginary parts, (3, i)
+    shares: tuple[Array, Array]  # sums of the real and of the imaginary parts, (4, i)
 
 
 def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
@@ -161,25 +147,27 @@ def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
     left = left_of(p, len(k) * tau * points, len(g), SPREAD)
     c = (1 - left)[None]
     q = jax.lax.complex((p * (psi.real - 1) + left[None]) / c, p * psi.imag / c)
-    parts = kept((q, _log1p_less(q), _share_functions(left, points)))
+    parts = kept((q, log1p_less(q), _share_functions(left, points)))
     of_q, of_log, of_shares = (chebyshev.coefficients(f) for f in parts)
     one, log, shares = (chebyshev.sums(f, moments) for f in (of_q, of_log, of_shares))
     grown = one + log
     largest = -1.1 * math.log(SMALLEST)  # of 1 over the product of c
-    rest = _expm1(jax.lax.complex(jnp.minimum(grown.real, largest), grown.imag)) - one
+    rest = expm1(jax.lax.complex(jnp.minimum(grown.real, largest), grown.imag)) - one
     return Bulk(x, tau, moments, of_q, of_log, of_shares, (one, rest), (shares.real, shares.imag))
 
 
 def _share_functions(left: Array, x: Array) -> Array:
-    """What `many_inputs.Taken` sums over features, of even and of odd order in x beside each other, `(3, R/2)`."""
-    log, ratio, *by_power = taken_by(left, x)
-    return jnp.stack([jax.lax.complex(log, by_power[0]), jax.lax.complex(ratio, by_power[2]), by_power[1] + 0j])
+    """What `many_inputs.Taken` sums over features, of even and of odd order in x beside each other, `(4, R/2)`."""
+    log, ratio, first, second, third, fourth = taken_by(left, x)
+    odd, none = (first, third), jnp.zeros_like(log)
+    even = (log, ratio, second, fourth)
+    return jnp.stack([jax.lax.complex(x, y) for x, y in zip(even, (*odd, none, none), strict=True)])
 
 
 def _taken(bulk: tuple[Array, Array], scale: Array, large: Array, overlaps: Array) -> Taken:
     """Of all features, from the sums of the compressed ones, and 1 - c of the others."""
-    (log, ratio, second), (first, third, _) = bulk
-    compressed = Taken(log, ratio, first / scale, second / scale**2, third / scale**3)
+    (log, ratio, second, fourth), (first, third, *_) = bulk
+    compressed = Taken(log, ratio, first / scale, second / scale**2, third / scale**3, fourth / scale**4)
     return Taken(*(x + y.sum(0) for x, y in zip(compressed, taken_by(large, overlaps), strict=True)))
 
 
@@ -189,7 +177,7 @@ class Closed(NamedTuple):
     length: Array  # of the period
     b: Array
     overlaps: Array  # the large ones, (1 + LARGE, i)
-    known: Sums
+    given: Split
     shares: tuple[Array, Array]  # of the compressed features
     alone: Array
     part: Array
@@ -210,17 +198,20 @@ class Passed(NamedTuple):
     of_series: Array  # d loss_i / d M_ri, (R, i)
     of_shares: Array
     holds: Array  # whether the Chebyshev series does
+    fade: Array
     single: Single
     later: Later
     by_later: tuple[Array, Array]
     span: Period
     density: Array
+    own: Aside
 
 
-def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Period, nodes: int) -> Passed:
+def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, given: Split, span: Period, nodes: int) -> Passed:
     k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, sets.density[0]
     w = kept(highest(span, nodes))
-    alone, found = single(law, p, g, b, w, SPREAD), turning_up(law, p, g, w)
+    fade = kept(faded(g, w))
+    alone, found = single(law, p, g, b, w, fade, given.own), turning_up(law, p, g, w, fade)
     part, to_later = jax.vjp(part_of, found.count, found.drift)
     large = _large(g)
     overlaps = kept(jnp.take_along_axis(g, large.index, axis=0))
@@ -232,17 +223,18 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Per
         large = left_of(p, nodes * w[None] * x.overlaps, len(b), SPREAD)
         taken = _taken(x.shares, w / bulk.tau, large, x.overlaps)
         moved = span._replace(length=x.length)
-        closed = closed_part(law, p, moved, x.b, x.overlaps[0], x.known, taken, x.alone, x.part, nodes=nodes, spread=SPREAD)
+        closed = closed_part(law, p, moved, x.b, x.given, taken, x.alone, x.part, nodes=nodes)
         return closed, taken.log
 
-    (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, known, bulk.shares, alone.value, part))
+    (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, given, bulk.shares, alone.value, part))
     taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left), part)
     rung = ladder(law, theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
     q = q_of(sets, Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
     products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))
     first = sets._replace(number=np.zeros(len(b), int))  # each output's own feature is the first of the large ones
-    terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, [x[:, :1] for x in (psi, dpsi, ddpsi)]))
+    own_psi = [x[:, :1] for x in (psi, dpsi, ddpsi)]
+    terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, own_psi, given.own))
     series = terms.value.sum(0)
     (by_closed,) = pull((jnp.ones_like(closed), series))  # the whole series is proportional to the product of c
     of_log = terms.square * terms.every + terms.cross + terms.square
@@ -264,11 +256,13 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, known: Sums, span: Per
         of_series=of_series,
         of_shares=of_shares,
         holds=holds,
+        fade=fade,
         single=alone,
         later=found,
         by_later=to_later(by_closed.part + by_part(terms)),
         span=span,
         density=p,
+        own=given.own,
     )
 
 
@@ -283,9 +277,11 @@ def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, A
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
     """As `fourier_series.losses`, of one model."""
-    p, known = sets.density[0], sums(g)
-    reached, _ = reach_of(g, kept(size_of(known)))
-    done = _pass(sets, law, g, b, known, period(law, p, known, reached, b, nodes=nodes), nodes)
+    p = sets.density[0]
+    given = split(law, p, diagonal(g), b, sums(without_own(g)))
+    left = with_own(g, given.overlap)
+    reached, _ = reach_of(left, kept(size_of(given.known)))
+    done = _pass(sets, law, left, b, given, period(law, p, given.known, reached, b, nodes=nodes), nodes)
 
     def direct(g: Array, b: Array, found: Array) -> Array:  # noqa: ARG001
         return fourier_series.losses(sets, law, g, b, nodes=nodes, spread=SPREAD)
@@ -295,44 +291,57 @@ def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Arr
 
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """As `fourier_series.losses_and_slopes`, of one model."""
-    p, known = sets.density[0], sums(g)
-    size, to_size = jax.vjp(size_of, known)
+    p = sets.density[0]
+    given, to_given = jax.vjp(partial(split, law, p), diagonal(g), b, sums(without_own(g)))
+    given, left = kept(given), with_own(g, given.overlap)
+    size, to_size = jax.vjp(size_of, given.known)
     size = kept(size)
-    reached, by_size = reach_of(g, size)
+    reached, by_size = reach_of(left, size)
 
     def length(known: Sums, reached: Reach, b: Array) -> tuple[Array, Period]:
         span = period(law, p, known, reached, b, nodes=nodes)
         return span.length, span
 
-    _, to_sums, span = jax.vjp(length, known, reached, b, has_aux=True)
-    done = _pass(sets, law, g, b, known, span, nodes)
+    _, to_sums, span = jax.vjp(length, given.known, reached, b, has_aux=True)
+    done = _pass(sets, law, left, b, given, span, nodes)
     by, found, w = done.by_closed, _series_slopes(sets, done, nodes, b), highest(span, nodes)
     by_count, by_drift = done.by_later
     by_w = by.alone * done.single.by_w + by_count * done.later.count_by_w + by_drift * done.later.drift_by_w
     moved = chebyshev.growth(done.of_shares, done.bulk.moments) + by_w * w
     by_known, by_reached, by_b = to_sums(found.length + by.length - moved / span.length)
     (through_size,) = to_size(sum(x * y for x, y in zip(by_reached, by_size, strict=True)))
+    by_large, own, by_cube = found.overlap + by.overlaps, given.overlap[None], by.alone * done.single.by_cube
+    by_overlap = (
+        by_large[0]
+        + (reach_slope(own, size, by_reached) + turning_up_slope(law, p, own, w, faded(own, w), done.by_later))[0]
+    )
+    by_given = Split(
+        overlap=by.given.overlap + by_overlap,
+        known=jax.tree.map(lambda *x: sum(x), by.given.known, by_known, through_size),
+        own=by.given.own._replace(cube=jax.tree.map(lambda *x: sum(x), by.given.own.cube, by_cube, found.cube)),
+    )
+    by_own, through_given, by_others = to_given(by_given)
     by_g = kept(
         _BySums(
             polynomial=done.of_series + done.of_shares,
             scale=2 * np.pi / (span.length * done.bulk.tau),
-            known=jax.tree.map(lambda *x: sum(x), by.known, by_known, through_size),
+            known=by_others,
             reached=by_reached,
             alone=by.alone,
             later=done.by_later,
-            large=found.overlap + by.overlaps,
+            large=by_large,
+            own=by_own,
         )
     )
-    by_b = by_b + by.b + found.bias + by.alone * done.single.by_b
+    by_b = by_b + by.b + found.bias + by.alone * done.single.by_b + through_given
 
     def compressed(g: Array, b: Array) -> tuple[Array, Array, Array]:
         slopes = by_g.scale[None] * chebyshev.slope(by_g.polynomial, done.bulk.x)
         slopes = slopes.at[done.large, np.arange(len(g))].set(by_g.large)
-        slopes = slopes + by_g.known.first[None] + g * (2 * by_g.known.square[None] + 3 * by_g.known.cube[None] * g)
-        slopes = slopes + reach_slope(g, size, by_g.reached)
-        slopes = slopes + by_g.alone[None] * single_slope(law, p, g, b, w, SPREAD)
-        slopes = slopes + turning_up_slope(law, p, g, w, by_g.later)
-        return done.closed + done.series, slopes, by_b
+        slopes = slopes + sums_slope(g, by_g.known) + reach_slope(g, size, by_g.reached)
+        slopes = slopes + by_g.alone[None] * single_slope(law, p, g, b, w, done.fade, given.own)
+        slopes = slopes + turning_up_slope(law, p, g, w, done.fade, by_g.later)
+        return done.closed + done.series, with_own(slopes, by_g.own), by_b
 
     def direct(g: Array, b: Array) -> tuple[Array, Array, Array]:
         return fourier_series.losses_and_slopes(sets, law, g, b, nodes=nodes, spread=SPREAD)
@@ -350,6 +359,7 @@ class _BySums(NamedTuple):
     alone: Array
     later: tuple[Array, Array]
     large: Array  # in the large overlaps, beside, (1 + LARGE, i)
+    own: Array  # in each output's overlap with itself, of everything
 
 
 def _series_slopes(sets: Sets, done: Passed, nodes: int, b: Array) -> Slopes:
@@ -357,7 +367,7 @@ def _series_slopes(sets: Sets, done: Passed, nodes: int, b: Array) -> Slopes:
     span, overlaps = done.span, done.overlaps
     held, by_c = _of_large(done, span)
     moved = chebyshev.growth(done.of_series, done.bulk.moments) + (overlaps * held).sum(0)
-    found = slopes_of(span, b, done.terms, held, moved)
+    found = slopes_of(span, b, done.terms, held, moved, done.own)
     _, pull = jax.vjp(
         lambda g, T: left_of(sets.density[0], 2 * np.pi * nodes / T[None] * g, len(b), SPREAD), overlaps, span.length
     )

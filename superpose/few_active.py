@@ -10,16 +10,16 @@ Arrays are (input j or set s, output i, ...), with any further axes; `g[j, i]` i
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from superpose.ladder import kept
 from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, lift, own_set, set_sums
+from superpose.own_feature import NONE, Aside, applies, diagonal, diagonal_of
+from superpose.sets import Sets, lift, own_set, set_sums, sets_along
 from superpose.shares import Shares, without_own
 
 
-def low_order(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Array:
+def low_order(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, own: Aside = NONE) -> Array:
     """Each output's loss over what the shares take out; shape `(n, ...)`.
 
     Of `E r(y)^2`, with C = prod_s c_s and O_s that product without set s:
@@ -31,27 +31,32 @@ def low_order(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> 
         return taken.whole * square
     chance, density = lift(sets.chance, g), lift(sets.density, g)
     few = (taken.others * (taken.left - chance)).sum(0)
-    others = taken.others[sets.number]
-    own = jnp.asarray(np.eye(len(b), dtype=bool).reshape(len(b), len(b), *(1,) * (b.ndim - 1)))
-    each = law.relu_square(jnp.broadcast_to(b[None], g.shape), g)
-    single = (jnp.where(own, 0, others * each) * density).sum(0)
+    weights = taken.others[sets.number] * density
+    each = weights * low_cost(law, jnp.broadcast_to(b[None], g.shape), g, own)
+    single = jnp.where(diagonal_of(g), 0, each).sum(0)
     few, single, alone = kept((few, single, without_own(sets, taken)))
-    return square * (taken.whole + few) + single + alone * sets_along(sets.density, b) * law.relu_error(b, diagonal(g))
+    return low_total(law, own, b, diagonal(g), taken.whole + few, single, alone * sets_along(sets.density, b))
 
 
-def sets_along(x: Array, b: Array) -> Array:
-    """A number for each feature, `(n,)` or `(n, ...)`, to go along outputs."""
-    return x.reshape(x.shape + (1,) * (b.ndim - x.ndim))
+def low_cost(law: Magnitude, b: Array, g: Array, own: Aside) -> Array:
+    """`E r(y)^2` and `E (y)_-^3` of `y = b + g u` in an output's loss, element by element."""
+    if own.cube is None:
+        return law.relu_square(b, g)
+    square, cube = (jnp.broadcast_to(x, b.shape) for x in (own.square, own.cube))
+    return square * law.relu_square(b, g) + cube * law.below_cube(b, g)
 
 
-def diagonal(g: Array) -> Array:
-    """`g[i, i]`, shape (n, ...)."""
-    return g[np.arange(len(g)), np.arange(len(g))]
+def low_total(law: Magnitude, own: Aside, b: Array, overlap: Array, none: Array, single: Array, alone: Array) -> Array:
+    """`low_order` from the measure left to y = b, the sum over other features, and the measure of the own one, of this overlap."""
+    idle = low_cost(law, b, jnp.zeros_like(b), own)
+    if own.cube is None:
+        return none * idle + single + alone * law.relu_error(b, overlap)
+    return none * idle + single + alone * jnp.where(own.cross > 0, law.relu_error(b, overlap), idle)
 
 
 def set_moments(sets: Sets, law: Magnitude, g: Array) -> tuple[Array, Array, Array]:
     """First three moments of each set's part of each pre-activation, `E Y_s^k`; shapes `(S, n, ...)`."""
-    mu1, mu2, mu3 = law.moments
+    mu1, mu2, mu3, _ = law.moments
     if sets.kind != "together" or sets.alone:
         p = lift(sets.density, g)
         return set_sums(sets, p * mu1 * g), set_sums(sets, p * mu2 * g**2), set_sums(sets, p * mu3 * g**3)
@@ -62,14 +67,14 @@ def set_moments(sets: Sets, law: Magnitude, g: Array) -> tuple[Array, Array, Arr
 
 def _while_active(law: Magnitude, g: Array, square: Array, cube: Array) -> tuple[Array, Array, Array]:
     """Mean, variance and third central moment of `sum_j g_j u_j`, from the sums of g, g^2 and g^3."""
-    mu1, mu2, mu3 = law.moments
+    mu1, mu2, mu3, _ = law.moments
     return mu1 * g, (mu2 - mu1**2) * square, (mu3 - 3 * mu1 * mu2 + 2 * mu1**3) * cube
 
 
 class Moments(NamedTuple):
     """Over what the shares leave, of each output, shapes `(n, ...)`.
 
-    `mass`; `E y`, `E y^2`, `E y^3`; `P(i active)`; `E x_i`, `E x_i y`, `E x_i y^2`.
+    `mass`; `E y`, `E y^2`, `E y^3`; `P(i active)`; `E x_i`, `E x_i y`, `E x_i y^2`; of independent features `E y^4`.
     """
 
     mass: Array
@@ -80,6 +85,7 @@ class Moments(NamedTuple):
     own: Array
     own_first: Array
     own_second: Array
+    fourth: Array | None
 
 
 def moments(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Moments:
@@ -96,8 +102,19 @@ def moments(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Mo
     y3 = y3 + total**3 - 3 * total * squares + 2 * (first**3).sum(0)
     about_own = own_set(sets, first), own_set(sets, second), own_set(sets, out)
     own, p = _own_moments(sets, law, g, b), sets_along(sets.density, b)
-    known = kept(((mass, y1, y2, y3), (total, second.sum(0), squares), about_own))
+    y4 = None
+    if applies(sets, law):
+        fourth = law.moments[3] * lift(sets.density, g) * g**4
+        pairs = (-4 * third * first - 3 * second**2 + 12 * second * first**2 - 6 * first**4).sum(0)
+        cumulants = second.sum(0) - squares, (third - 3 * second * first + 2 * first**3).sum(0)
+        y4 = (fourth * out).sum(0) + fourth_of_many(total, *cumulants, pairs)
+    known = kept(((mass, y1, y2, y3, y4), (total, second.sum(0), squares), about_own))
     return moments_of_outputs(own, p, b, *known)
+
+
+def fourth_of_many(mean: Array, variance: Array, third: Array, pairs: Array) -> Array:
+    """`E Y^4` less the fourth moments of its terms, from cumulants of Y; `pairs` is the fourth one, less the same."""
+    return pairs + 4 * third * mean + 3 * variance**2 + 6 * variance * mean**2 + mean**4
 
 
 def moments_of_outputs(own: tuple, p: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple) -> Moments:
@@ -107,11 +124,11 @@ def moments_of_outputs(own: tuple, p: Array, b: Array, taken: tuple, totals: tup
         own: `E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the own set's part.
         p: density of each output's feature.
         b: biases.
-        taken: mass and moments of Y = y - b over what the shares leave.
+        taken: mass and four moments of Y = y - b over what the shares leave, the fourth or None.
         totals: the sums over sets of first moments, of second ones and of squared first ones.
         about_own: first and second moment of each output's own set, and the measure that its share leaves to it.
     """
-    (mass, y1, y2, y3), (total, second, squares), (mine, mine_square, q) = taken, totals, about_own
+    (mass, y1, y2, y3, y4), (total, second, squares), (mine, mine_square, q) = taken, totals, about_own
     outside = total - mine
     outside_square = second - mine_square + outside**2 - (squares - mine**2)
     x, xy, xyy = own
@@ -124,12 +141,13 @@ def moments_of_outputs(own: tuple, p: Array, b: Array, taken: tuple, totals: tup
         own=x * q,
         own_first=xy * q + x * outside,
         own_second=xyy * q + 2 * xy * outside + x * outside_square,
+        fourth=None if y4 is None else b**4 * mass + 4 * b**3 * y1 + 6 * b**2 * y2 + 4 * b * y3 + y4,
     )
 
 
 def own_moments(law: Magnitude, p: Array, own: Array, b: Array) -> tuple[Array, Array, Array]:
     """`E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the part of feature i alone, of overlap `own` with itself."""
-    mu1, mu2, mu3 = law.moments
+    mu1, mu2, mu3, _ = law.moments
     return p * mu1, p * (b * mu1 + own * mu2), p * (b**2 * mu1 + 2 * b * own * mu2 + own**2 * mu3)
 
 

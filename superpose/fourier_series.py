@@ -7,9 +7,14 @@ value: `r(y) = (y + |y|) / 2` and `r(y)^2 = (y^2 + y|y|) / 2`. While y lies in [
     y|y| = 2 y^3 / (3 T) + T y / 3 - sum_k T^2 / (pi k)^3 sin(w_k y),
 
 so their expectations are moments, which are known, and sums over `Phi(w_k)`. A period as long as y reaches on *one* side of 0
-is enough. `superpose.shares` takes the terms that fall off slowest out of Phi, and `superpose.few_active` has them in closed form.
+is enough. `superpose.shares` takes the terms that fall off slowest out of Phi, and `superpose.few_active` has them in closed form;
+`superpose.own_feature` says for which outputs it is cubes instead, `(|y|^3 - y^3) / 2`, with
+
+    |y|^3 = y^4 / (2 T) + T y^2 / 2 - T^3 / 60 + sum_k 3 T^3 / (2 (pi k)^4) cos(w_k y).
+
 A y outside [-T, T] by t errs by 2t in |y| and 2t^2 in y|y|. T moves with the overlaps, and the slopes count that: they are those of
-the number returned. In the series T only sets the scale: it is `T C(g / T, b / T) + T^2 S(g / T, b / T)`, C from |y|, S from y|y|.
+the number returned. In the series T only sets the scale: it is `T C(g / T, b / T) + T^2 S(g / T, b / T)`, C from |y|, S from y|y|;
+with cubes, T^3 times such a function.
 
 One pass over the nodes gives the products, a second one, with everything per output known, the gradient in each g_ij:
 O(n^2 K) work, O(n^2) memory, no sine or cosine per element. Passes are separate because XLA would otherwise evaluate what
@@ -24,28 +29,46 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.few_active import Moments, low_order, moments, sets_along
+from superpose.few_active import Moments, low_order, moments
 from superpose.ladder import kept, ladder, powers, scaled
 from superpose.magnitudes import Magnitude, times_i_power
+from superpose.own_feature import NONE, Aside, aside
 from superpose.period import Period, period
-from superpose.sets import Sets, active_part, active_slope, lift, own_set, product
+from superpose.sets import Sets, active_part, active_slope, lift, own_set, product, sets_along
 from superpose.shares import SPREAD, Shares, shares, without_own
 
 
 def closed_part(
-    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int | Array, spread: float = SPREAD
+    sets: Sets,
+    law: Magnitude,
+    span: Period,
+    g: Array,
+    b: Array,
+    own: Aside = NONE,
+    *,
+    nodes: int | Array,
+    spread: float = SPREAD,
 ) -> Array:
     """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`."""
     taken = shares(sets, law, kept(highest(span, nodes))[None] * g, spread).taken_out
-    return low_order(sets, law, taken, g, b) + rest_of(law, span, moments(sets, law, taken, g, b))
+    rest = rest_of(law, span, moments(sets, law, taken, g, b), own)
+    return own.loss + low_order(sets, law, taken, g, b, own) + rest
 
 
-def rest_of(law: Magnitude, span: Period, m: Moments) -> Array:
-    """`E x^2 - E xy - E x|y| + (E y^2 + E y|y|) / 2` over a measure with these moments, without the series."""
+def rest_of(law: Magnitude, span: Period, m: Moments, own: Aside = NONE) -> Array:
+    """Over a measure with these moments, without the series.
+
+    `E x^2 - E xy - E x|y|`, `(E y^2 + E y|y|) / 2` and `(E |y|^3 - E y^3) / 2`, with their weights.
+    """
     T = span.length
     odd = span.kink * (2 / (3 * T) * m.third + T / 3 * m.first) + span.side * m.second
     crossed = span.kink * (m.own_second / T + T / 6 * m.own) + span.side * m.own_first
-    return law.moments[1] * m.active - m.own_first - crossed + (m.second + odd) / 2
+    crossed = law.moments[1] * m.active - m.own_first - crossed
+    total = own.cross * crossed + own.square * (m.second + odd) / 2
+    if own.cube is None or m.fourth is None:
+        return total
+    even = span.kink * (m.fourth / (2 * T) + T / 2 * m.second - T**3 / 60 * m.mass) + span.side * m.third
+    return total + own.cube * (even - m.third) / 2
 
 
 def highest(span: Period, nodes: int | Array) -> Array:
@@ -87,8 +110,9 @@ class Terms(NamedTuple):
 
     complex_value: Array
     of_square: Array  # the part of y|y| in it
+    of_cube: Array | None  # and that of |y|^3, over its weight
     bias: Array
-    square: Array  # factor of the rest of the product, in the loss
+    square: Array  # factor of the rest of the product, of both powers, in the loss
     cross: Array  # factor of the product over other sets than the own one
     one: Array  # sum over sets of q
     every: Array  # prod over sets of (1 + q), less 1
@@ -102,7 +126,14 @@ class Terms(NamedTuple):
 
 
 def series_terms(
-    sets: Sets, taken: Shares, turn: Array, span: Period, k: Array, products: tuple[Array, Array], psi: list[Array]
+    sets: Sets,
+    taken: Shares,
+    turn: Array,
+    span: Period,
+    k: Array,
+    products: tuple[Array, Array],
+    psi: list[Array],
+    aside: Aside = NONE,
 ) -> Terms:
     """The series' terms at nodes `k`.
 
@@ -121,13 +152,19 @@ def series_terms(
     if sets.removed:
         stays = 1 - taken.part[None]
         kept, left = rest + scaled(stays, _plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
-    chain = scaled(without_own(sets, taken)[None], cross)
-    crossed = chain * own.chi
+    chain = scaled((aside.cross * without_own(sets, taken))[None], cross)
+    crossed, of_cube = chain * own.chi, None
+    if aside.cube is not None:
+        square = scaled(jnp.asarray(aside.square)[None], square)
+        cube = scaled(taken.whole[None] * span.kink[None] * 0.75 * T**3 / (np.pi * k) ** 4, turn)
     of_square = square * kept
-    summand = of_square + crossed * left
+    if aside.cube is not None:
+        of_cube, square = (cube * kept).real, square + scaled(aside.cube[None], cube)
+    summand = square * kept + crossed * left
     return Terms(
         complex_value=summand,
-        of_square=of_square,
+        of_square=of_square.real,
+        of_cube=of_cube,
         bias=-summand.imag * w,
         square=square,
         cross=crossed * _plus_one(without),
@@ -200,36 +237,38 @@ def _first_pass(sets: Sets, law: Magnitude, taken: Shares, g: Array, theta: Arra
     return jax.lax.scan(step, (every.start, mine.start), k)[1]
 
 
-def _terms(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array) -> Terms:
-    return series_terms(
-        sets, taken, turns(b, span, k), span, k, *_first_pass(sets, law, taken, g, 2 * np.pi / span.length, k)
-    )
+def _terms(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array, own: Aside) -> Terms:
+    products, psi = _first_pass(sets, law, taken, g, 2 * np.pi / span.length, k)
+    return series_terms(sets, taken, turns(b, span, k), span, k, products, psi, own)
 
 
-def series(sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
+def series(
+    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, own: Aside = NONE, *, nodes: int, spread: float = SPREAD
+) -> Array:
     """The series' part of each output's loss, `(n, ...)`."""
     taken = shares(sets, law, highest(span, nodes)[None] * g, spread)
-    return _terms(sets, law, taken, g, b, span, node_numbers(nodes, g)).value.sum(0)
+    return _terms(sets, law, taken, g, b, span, node_numbers(nodes, g), own).value.sum(0)
 
 
 class Slopes(NamedTuple):
-    """The series' part of each output's loss, `(n, ...)`, and its slopes in g_ij, `(j, i, ...)`, in b_i and in T_i."""
+    """The series' part of each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`, in b_i, T_i and a cube's weight."""
 
     value: Array
     overlap: Array
     bias: Array
     length: Array
+    cube: Array | None
 
 
 def series_and_slopes(
-    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, *, nodes: int, spread: float = SPREAD
+    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, own: Aside = NONE, *, nodes: int, spread: float = SPREAD
 ) -> Slopes:
     """The same with its slopes."""
     k = node_numbers(nodes, g)
     taken = shares(sets, law, highest(span, nodes)[None] * g, spread)
-    terms = _terms(sets, law, taken, g, b, span, k)
+    terms = _terms(sets, law, taken, g, b, span, k, own)
     slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
-    found = slopes_of(span, b, terms, slopes, (g * slopes).sum(0))
+    found = slopes_of(span, b, terms, slopes, (g * slopes).sum(0), own)
 
     def taken_at(g: Array, T: Array) -> tuple[Array, Array]:
         taken = shares(sets, law, 2 * np.pi * nodes / T[None] * g, spread)
@@ -240,10 +279,14 @@ def series_and_slopes(
     return found._replace(overlap=found.overlap + by_g, length=found.length + by_length)
 
 
-def slopes_of(span: Period, b: Array, terms: Terms, by_g: Array, moved: Array) -> Slopes:
+def slopes_of(span: Period, b: Array, terms: Terms, by_g: Array, moved: Array, own: Aside) -> Slopes:
     """The slope in T follows from the others, as T only sets the scale; `moved` is `sum_j g_j dL/dg_j`, shares held in both."""
-    value, by_b, of_square = terms.value.sum(0), terms.bias.sum(0), terms.of_square.real.sum(0)
-    return Slopes(value, by_g, by_b, (value + of_square - moved - b * by_b) / span.length)
+    value, by_b = terms.value.sum(0), terms.bias.sum(0)
+    more, by_cube = terms.of_square.sum(0), None
+    if own.cube is not None and terms.of_cube is not None:
+        by_cube = terms.of_cube.sum(0)
+        more = more + 2 * own.cube * by_cube
+    return Slopes(value, by_g, by_b, (value + more - moved - b * by_b) / span.length, by_cube)
 
 
 def node_numbers(nodes: int, like: Array) -> Array:
@@ -253,8 +296,9 @@ def node_numbers(nodes: int, like: Array) -> Array:
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
     """Each output's loss, `(n, ...)`."""
+    g, own = aside(sets, law, g, b)
     span = period(sets, law, g, b, nodes=nodes)
-    parts = (f(sets, law, span, g, b, nodes=nodes, spread=spread) for f in (closed_part, series))
+    parts = (f(sets, law, span, g, b, own, nodes=nodes, spread=spread) for f in (closed_part, series))
     return sum(parts, jnp.zeros_like(b))
 
 
@@ -263,14 +307,21 @@ def losses_and_slopes(
 ) -> tuple[Array, Array, Array]:
     """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
 
-    def closed(g: Array, b: Array) -> tuple[tuple[Array, Array], Period]:
-        span = period(sets, law, g, b, nodes=nodes)
-        return (closed_part(sets, law, span, g, b, nodes=nodes, spread=spread), span.length), span
+    def closed(g: Array, b: Array) -> tuple[tuple, tuple[Period, Aside]]:
+        left, own = aside(sets, law, g, b)
+        span = period(sets, law, left, b, nodes=nodes)
+        return (
+            closed_part(sets, law, span, left, b, own, nodes=nodes, spread=spread),
+            left,
+            span.length,
+            own.cube,
+        ), (span, own)
 
-    (known, _), pull, span = jax.vjp(closed, g, b, has_aux=True)
-    found = series_and_slopes(sets, law, span, g, b, nodes=nodes, spread=spread)
-    by_g, by_b = pull((jnp.ones_like(known), kept(found.length)))  # an output depends on its own column and bias alone
-    return known + found.value, by_g + found.overlap, by_b + found.bias
+    (known, left, *_), pull, (span, own) = jax.vjp(closed, g, b, has_aux=True)
+    found = series_and_slopes(sets, law, span, left, b, own, nodes=nodes, spread=spread)
+    # an output depends on its own column and bias alone
+    by_g, by_b = pull((jnp.ones_like(known), found.overlap, kept(found.length), found.cube))
+    return known + found.value, by_g, by_b + found.bias
 
 
 def _second_pass(

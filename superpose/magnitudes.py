@@ -16,26 +16,38 @@ from jaxtyping import Array, Complex, Float
 Real = Float[Array, "..."]
 
 
+def _no_form(*_: Real) -> Real:
+    raise NotImplementedError("no closed form for this law")
+
+
 class Magnitude(NamedTuple):
     """A law of u.
 
-    `moments` are E u, E u^2, E u^3. `quantile(q)` turns a uniform number into a draw. `derivatives(t, order)` lists
+    `moments` are E u, .., E u^4. `quantile(q)` turns a uniform number into a draw. `derivatives(t, order)` lists
     psi(t), psi'(t), ... up to `order`, accurate near t = 0 too. `relu_square(b, g)` and `relu_error(b, g)` are
-    `E r(b + g u)^2` and `E (u - r(b + g u))^2`, elementwise.
+    `E r(b + g u)^2` and `E (u - r(b + g u))^2`, elementwise. `below_cube(b, g)` is `E r(-b - g u)^3` and `own_cube(a)` the c of
+    `superpose.own_feature`, for laws that have it.
     """
 
     name: str
-    moments: tuple[float, float, float]
+    moments: tuple[float, float, float, float]
     support: tuple[float, float]
     quantile: Callable[[Real], Real]
     derivatives: Callable[[Real, int], list[Complex[Array, "..."]]]
     relu_square: Callable[[Real, Real], Real]
     relu_error: Callable[[Real, Real], Real]
+    below_cube: Callable[[Real, Real], Real] = _no_form
+    own_cube: Callable[[Real], Real] = _no_form
 
     @property
     def flat(self) -> bool:
         """Whether the density of u is constant on its support."""
         return self.name in ("uniform", "symmetric")
+
+    @property
+    def has_cubes(self) -> bool:
+        """Whether `below_cube` and `own_cube` are there."""
+        return self.own_cube is not _no_form
 
 
 def times_i_power(x: Complex[Array, "..."], power: int) -> Complex[Array, "..."]:
@@ -139,6 +151,32 @@ def _mean_relu_square_and_slopes(start: Real, end: Real) -> tuple[Real, Real, Re
     return value, by_start, by_end
 
 
+@jax.custom_jvp
+def _mean_below_cube(start: Real, end: Real) -> Real:
+    """Mean of `r(-y)^3` where y runs evenly from `start` to `end`."""
+    return _mean_below_cube_and_slopes(start, end)[0]
+
+
+@_mean_below_cube.defjvp
+def _mean_below_cube_jvp(primals: tuple[Real, Real], tangents: tuple[Real, Real]) -> tuple[Real, Real]:
+    value, by_start, by_end = _mean_below_cube_and_slopes(*primals)
+    return value, by_start * tangents[0] + by_end * tangents[1]
+
+
+def _mean_below_cube_and_slopes(start: Real, end: Real) -> tuple[Real, Real, Real]:
+    """With both ends negative as for a cube; else `d^3 t / 4`, with the lower end -d and the share t where y is negative."""
+    low, high = jnp.minimum(start, end), jnp.maximum(start, end)
+    whole, length = high <= 0, high - low
+    d = jnp.maximum(-low, 0)
+    share = d / jnp.where(length > 0, length, 1)
+    value = jnp.where(whole, -(start + end) * (start**2 + end**2) / 4, d**3 * share / 4)
+    near, far = -(d**2) * share**2 / 4, -(d**2) * share * (1 - share / 4)  # slopes in the higher and in the lower end
+    rising = end > start
+    by_start = jnp.where(whole, -(3 * start**2 + 2 * start * end + end**2) / 4, jnp.where(rising, far, near))
+    by_end = jnp.where(whole, -(start**2 + 2 * start * end + 3 * end**2) / 4, jnp.where(rising, near, far))
+    return value, by_start, by_end
+
+
 def _flat_law(low: float) -> tuple[Callable[[Real, Real], Real], Callable[[Real, Real], Real]]:
     """`relu_square` and `relu_error` of U[low, 1]: each integrand is a square of linear pieces."""
     width = 1 - low
@@ -189,28 +227,39 @@ def _exponential_relu_error(b: Real, g: Real) -> Real:
     return 2 - 2 * cross + _exponential_relu_square(b, g)
 
 
-UNIFORM = Magnitude("uniform", (1 / 2, 1 / 3, 1 / 4), (0.0, 1.0), lambda q: q, _uniform_derivatives, *_flat_law(0.0))
+UNIFORM = Magnitude(
+    "uniform",
+    (1 / 2, 1 / 3, 1 / 4, 1 / 5),
+    (0.0, 1.0),
+    lambda q: q,
+    _uniform_derivatives,
+    *_flat_law(0.0),
+    below_cube=lambda b, g: _mean_below_cube(b, b + g),
+    own_cube=lambda a: (1 + a) / (3 * a**2),
+)
 """u ~ U[0, 1]; psi(t) = (e^{it} - 1) / (it)."""
 
 BINARY = Magnitude(
     "binary",
-    (1.0, 1.0, 1.0),
+    (1.0, 1.0, 1.0, 1.0),
     (0.0, 1.0),
     jnp.ones_like,
     _binary_derivatives,
     lambda b, g: _relu(b + g) ** 2,
     lambda b, g: (1 - _relu(b + g)) ** 2,
+    below_cube=lambda b, g: _relu(-b - g) ** 3,
+    own_cube=jnp.zeros_like,
 )
 """u = 1; psi(t) = e^{it}."""
 
 SYMMETRIC = Magnitude(
-    "symmetric", (0.0, 1 / 3, 0.0), (-1.0, 1.0), lambda q: 2 * q - 1, _symmetric_derivatives, *_flat_law(-1.0)
+    "symmetric", (0.0, 1 / 3, 0.0, 1 / 5), (-1.0, 1.0), lambda q: 2 * q - 1, _symmetric_derivatives, *_flat_law(-1.0)
 )
 """u ~ U[-1, 1]; psi(t) = sin(t) / t."""
 
 EXPONENTIAL = Magnitude(
     "exponential",
-    (1.0, 2.0, 6.0),
+    (1.0, 2.0, 6.0, 24.0),
     (0.0, float("inf")),
     lambda q: -jnp.log1p(-q),
     _exponential_derivatives,

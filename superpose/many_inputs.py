@@ -10,26 +10,65 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose.few_active import moments_of_outputs, own_moments
+from superpose.few_active import fourth_of_many, low_cost, low_total, moments_of_outputs, own_moments
 from superpose.fourier_series import highest, rest_of
 from superpose.ladder import kept
 from superpose.magnitudes import Magnitude
+from superpose.own_feature import NONE, Aside, diagonal_of, from_sums
 from superpose.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
-from superpose.shares import later, later_slopes, later_weight, left_of
+from superpose.shares import cut_of, later, later_slopes, left_of
+
+SPREAD = 32.0
+"""Of the shares: wide enough that Chebyshev terms hold them where they hold psi."""
 
 
 class Sums(NamedTuple):
-    """Of all overlaps of an output: of g, of g^2, of g^3, of the positive ones."""
+    """Of all overlaps of an output: of g, .., g^4, of the positive ones."""
 
     first: Array
     square: Array
     cube: Array
+    fourth: Array
     rise: Array
 
 
 def sums(g: Array) -> Sums:
     """Each in a loop of its own, here as below: XLA runs vectors along the outputs, in one loop over several sums it does not."""
-    return Sums(*kept([x.sum(0) for x in (g, g**2, g**3, jnp.maximum(g, 0))]))
+    return Sums(*kept([x.sum(0) for x in (g, g**2, g**3, g**4, jnp.maximum(g, 0))]))
+
+
+def sums_slope(g: Array, factors: Sums) -> Array:
+    """The slopes in g_ij of the sums of powers, times factors."""
+    first, square, cube, fourth = (x[None] for x in factors[:4])
+    return first + g * (2 * square + g * (3 * cube + 4 * fourth * g))
+
+
+def without_own(g: Array) -> Array:
+    """Overlaps with those of outputs with themselves set to 0."""
+    return jnp.where(diagonal_of(g), 0, g)
+
+
+def with_own(g: Array, own: Array) -> Array:
+    """Overlaps with those of outputs with themselves set to these."""
+    return jnp.where(diagonal_of(g), own[None], g)
+
+
+class Split(NamedTuple):
+    """Each output's overlap with itself, set to 0 where `own_feature` has it; sums with it; and what that says."""
+
+    overlap: Array
+    known: Sums
+    own: Aside
+
+
+def split(law: Magnitude, p: Array, overlap: Array, b: Array, others: Sums) -> Split:
+    """From the overlap as it is and sums over all other features, so that nothing is subtracted."""
+    mean = p * law.moments[0]
+    about = mean * others.first, (p * law.moments[1] - mean**2) * others.square, others.rise, others.rise - others.first
+    away, own = from_sums(law, jnp.broadcast_to(p, b.shape), overlap, b, about)
+    x = jnp.where(away, 0, overlap)
+    powers = Sums(x, x**2, x**3, x**4, jnp.maximum(x, 0))
+    return Split(x, Sums(*(a + b for a, b in zip(others, powers, strict=True))), own)
 
 
 class Reach(NamedTuple):
@@ -79,32 +118,55 @@ def period(law: Magnitude, p: Array, known: Sums, reached: Reach, b: Array, *, n
     return Period(kept(length), known.rise - known.first <= b, known.rise <= -b)
 
 
+def faded(g: Array, w: Array) -> Array:
+    """`e^{-t^2 / 96}`, t = w g: the one exponential of each overlap, of which the shares take the third power, R the eighth."""
+    return jnp.exp(-((w[None] * g) ** 2) / (3 * SPREAD))
+
+
 class Single(NamedTuple):
-    """`sum_j p E r(b + g_j u)^2 / c_j` over all features but the own one; its slopes in b and in w."""
+    """`sum_j p / c_j` times `low_cost` of `b + g_j u` over all features but the own one.
+
+    Its slopes in b, w and the weight of cubes.
+    """
 
     value: Array
     by_b: Array
     by_w: Array
+    by_cube: Array
 
 
-def _alone(law: Magnitude, p: Array, spread: float, g: Array, b: Array, w: Array) -> Array:
-    """The summands of `Single`, `(j, i)`."""
-    own = jnp.eye(len(g), dtype=bool)
-    return jnp.where(own, 0, p / (1 - left_of(p, w * g, len(g), spread)) * law.relu_square(b, g))
+def _weights(p: Array, g: Array, w: Array, fade: Array) -> tuple[Array, Array]:
+    """`p / c_j`, and 0 for the own feature, `(j, i)`; and its slope in `t = w g_ij`."""
+    cut, fallen = cut_of(p, len(g)), fade**3
+    weights = jnp.where(diagonal_of(g), 0, p / (1 - cut * p * (1 - fallen)))
+    return weights, weights**2 * (2 / SPREAD * cut) * (w[None] * g) * fallen
 
 
-def single(law: Magnitude, p: Array, g: Array, b: Array, w: Array, spread: float) -> Single:
-    """`Single` from all overlaps."""
-    one, (b, w) = jnp.ones_like(g), (jnp.broadcast_to(x[None], g.shape) for x in (b, w))
-    value, by_b = jax.jvp(lambda b: _alone(law, p, spread, g, b, w), (b,), (one,))
-    by_w = jax.jvp(lambda w: _alone(law, p, spread, g, b, w), (w,), (one,))[1]
-    return Single(*kept([x.sum(0) for x in (value, by_b, by_w)]))
+def single(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: Array, own: Aside = NONE) -> Single:
+    """`Single` from all overlaps; cubes cost as much as squares, and mostly no output has them."""
+    if own.cube is None:
+        return _single(law, p, g, b, w, fade, own)
+    return jax.lax.cond(
+        jnp.any(own.cross == 0),
+        lambda: _single(law, p, g, b, w, fade, own),
+        lambda: _single(law, p, g, b, w, fade, NONE),
+    )
 
 
-def single_slope(law: Magnitude, p: Array, g: Array, b: Array, w: Array, spread: float) -> Array:
+def _single(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: Array, own: Aside) -> Single:
+    b = jnp.broadcast_to(b[None], g.shape)
+    weights, by_t = _weights(p, g, w, fade)
+    cost, by_b = jax.jvp(lambda b: low_cost(law, b, g, own), (b,), (jnp.ones_like(g),))
+    cubes = jnp.zeros_like(g) if own.cube is None else law.below_cube(b, g)
+    return Single(*kept([x.sum(0) for x in (weights * cost, weights * by_b, by_t * g * cost, weights * cubes)]))
+
+
+def single_slope(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: Array, own: Aside = NONE) -> Array:
     """The slopes of `Single` in g_ij."""
-    b, w = (jnp.broadcast_to(x[None], g.shape) for x in (b, w))
-    return jax.jvp(lambda g: _alone(law, p, spread, g, b, w), (g,), (jnp.ones_like(g),))[1]
+    b = jnp.broadcast_to(b[None], g.shape)
+    weights, by_t = _weights(p, g, w, fade)
+    cost, by_g = jax.jvp(lambda g: low_cost(law, b, g, own), (g,), (jnp.ones_like(g),))
+    return weights * by_g + by_t * w[None] * cost
 
 
 class Later(NamedTuple):
@@ -116,36 +178,35 @@ class Later(NamedTuple):
     drift_by_w: Array
 
 
-def turning_up(law: Magnitude, p: Array, g: Array, w: Array) -> Later:
-    """`Later` from all overlaps: one exponential each, and products."""
-    t = w[None] * g
-    gauss = kept(later_weight(t))
+def turning_up(law: Magnitude, p: Array, g: Array, w: Array, fade: Array) -> Later:
+    """`Later` from all overlaps."""
+    t, gauss = w[None] * g, fade**8
     (count, drift), (by_count, by_drift) = later(law, t, gauss), later_slopes(law, t, gauss)
-    sums = [p * x.sum(0) for x in (count, drift, t * by_count, t * by_drift)]
-    return Later(*kept([*sums[:2], *(x / w for x in sums[2:])]))
+    sums = [p * x.sum(0) for x in (count, drift, g * by_count, g * by_drift)]
+    return Later(*kept(sums))
 
 
-def turning_up_slope(law: Magnitude, p: Array, g: Array, w: Array, factors: tuple[Array, Array]) -> Array:
+def turning_up_slope(law: Magnitude, p: Array, g: Array, w: Array, fade: Array, factors: tuple[Array, Array]) -> Array:
     """The slopes of R and M in g_ij, times factors."""
-    t = w[None] * g
-    by_count, by_drift = later_slopes(law, t, later_weight(t))
+    by_count, by_drift = later_slopes(law, w[None] * g, fade**8)
     return (p * w)[None] * (factors[0][None] * by_count + factors[1][None] * by_drift)
 
 
 class Taken(NamedTuple):
-    """Of what the shares c take out, sums over inputs: of log c, and of `(1 - c) / c` times 1, g, g^2, g^3."""
+    """Of what the shares c take out, sums over inputs: of log c, and of `(1 - c) / c` times 1, g, .., g^4."""
 
     log: Array
     mass: Array
     first: Array
     square: Array
     cube: Array
+    fourth: Array
 
 
 def taken_by(left: Array, g: Array) -> Taken:
     """The summands, from `left = 1 - c`."""
     ratio = left / (1 - left)
-    return Taken(jnp.log1p(-left), ratio, ratio * g, ratio * g**2, ratio * g**3)
+    return Taken(jnp.log1p(-left), ratio, ratio * g, ratio * g**2, ratio * g**3, ratio * g**4)
 
 
 def closed_part(
@@ -153,28 +214,30 @@ def closed_part(
     p: Array,
     span: Period,
     b: Array,
-    own: Array,
-    known: Sums,
+    given: Split,
     taken: Taken,
     alone: Array,
     part: Array,
     *,
     nodes: int,
-    spread: float,
 ) -> Array:
-    """`superpose.fourier_series.closed_part`, from sums; `own` are each output's overlaps with itself."""
-    n, (mu1, mu2, mu3) = len(b), law.moments
+    """`superpose.fourier_series.closed_part`, from sums."""
+    n, mu, known, overlap = len(b), law.moments, given.known, given.overlap
     log = taken.log + jnp.log(part)
     whole, more = jnp.exp(log), -jnp.expm1(log)
-    (s1, s2, s3), (i1, i2, i3) = ((mu1 * p * x[0], mu2 * p * x[1], mu3 * p * x[2]) for x in (known[:3], taken[2:]))
-    squares, mixed, cubes = (p * mu1) ** 2 * known.square, p**2 * mu1 * mu2 * known.cube, (p * mu1) ** 3 * known.cube
+    s1, s2, s3, s4 = (m * p * x for m, x in zip(mu, known[:4], strict=True))
+    i1, i2, i3, i4 = (m * p * x for m, x in zip(mu, taken[2:], strict=True))
+    squares, mixed, cubes = (p * mu[0]) ** 2 * known.square, p**2 * mu[0] * mu[1] * known.cube, (p * mu[0]) ** 3 * known.cube
     y2 = more * s2 - whole * i2 + s1**2 - squares
     y3 = more * s3 - whole * i3 + 3 * (s1 * s2 - mixed) + s1**3 - 3 * s1 * squares + 2 * cubes
-    others = whole / (1 - left_of(p, highest(span, nodes) * own, n, spread))
-    about_own = p * mu1 * own, p * mu2 * own**2, 1 - others
+    first, second, third = p * mu[0], p * mu[1], p * mu[2]
+    pairs = (-4 * third * first - 3 * second**2 + 12 * second * first**2 - 6 * first**4) * known.fourth
+    y4 = more * s4 - whole * i4 + fourth_of_many(s1, s2 - squares, s3 - 3 * mixed + 2 * cubes, pairs)
+    others = whole / (1 - left_of(p, highest(span, nodes) * overlap, n, SPREAD))
+    about_own = first * overlap, second * overlap**2, 1 - others
     mass, few = more - whole * taken.mass, 1 - n * p + (1 - p) * taken.mass
     m = moments_of_outputs(
-        own_moments(law, p, own, b), p, b, (mass, more * s1 - whole * i1, y2, y3), (s1, s2, squares), about_own
+        own_moments(law, p, overlap, b), p, b, (mass, more * s1 - whole * i1, y2, y3, y4), (s1, s2, squares), about_own
     )
-    low = jnp.maximum(b, 0) ** 2 * whole * few + whole * alone + others * p * law.relu_error(b, own)
-    return low + rest_of(law, span, m)
+    low = low_total(law, given.own, b, overlap, whole * few, whole * alone, others * p)
+    return given.own.loss + low + rest_of(law, span, m, given.own)

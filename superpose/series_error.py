@@ -23,8 +23,9 @@ from superpose.fourier_series import (
 )
 from superpose.ladder import ladder, powers
 from superpose.magnitudes import Magnitude, phase
+from superpose.own_feature import Aside, aside
 from superpose.period import Period, period
-from superpose.sets import Sets, product
+from superpose.sets import Sets, lift, product, sets_along
 from superpose.shares import Shares, shares
 
 RUNGS = 2.0 ** (0.75 * np.arange(17))
@@ -35,6 +36,7 @@ BLOCK = 8
 
 def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
     """Each output's loss by the direct product, `(n, ...)`, node by node."""
+    g, away = aside(sets, law, g, b)
     span = period(sets, law, g, b, nodes=nodes)
     taken = shares(sets, law, highest(span, nodes)[None] * g)
     theta, factors = 2 * np.pi / span.length, factors_of(sets, taken)
@@ -45,40 +47,47 @@ def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array
         k = jnp.asarray(k, b.dtype)
         (every, (psi,)), (mine, own), (turned, (turn,)) = (x.step(s, k) for x, s in zip(rungs, states, strict=True))
         products = jax.tree.map(lambda x: x[None], product(q_of(sets, factors, psi)))
-        terms = series_terms(sets, taken, turn[None], span, k[None], products, [x[None] for x in own])
+        terms = series_terms(sets, taken, turn[None], span, k[None], products, [x[None] for x in own], away)
         return (every, mine, turned), total + terms.value[0]
 
     start = tuple(x.start for x in rungs), jnp.zeros_like(b)
     series = jax.lax.fori_loop(1, nodes + 1, step, start)[1]
-    return closed_part(sets, law, span, g, b, nodes=nodes) + series
+    return closed_part(sets, law, span, g, b, away, nodes=nodes) + series
 
 
 def beyond(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array, ""]) -> Array:
     """The sizes of the terms after so many nodes, averaged over blocks, added up, `(n, ...)`: by the trapezoidal rule in log k."""
+    g, away = aside(sets, law, g, b)
     span = period(sets, law, g, b, nodes=nodes)
     taken = shares(sets, law, highest(span, nodes)[None] * g)
     rungs = jnp.floor(nodes * jnp.asarray(RUNGS, b.dtype))
 
     def size(k: Array) -> Array:
-        terms = jax.lax.map(lambda step: _term(sets, law, taken, g, b, span, k + step), jnp.arange(BLOCK, dtype=b.dtype))
+        terms = jax.lax.map(
+            lambda step: _term(sets, law, taken, g, b, span, k + step, away), jnp.arange(BLOCK, dtype=b.dtype)
+        )
         return k * jnp.abs(terms.mean(0))
 
     sizes = jax.lax.map(size, rungs)
     return float(np.log(RUNGS[1])) * (sizes.sum(0) - sizes[0] / 2)
 
 
-def _term(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array) -> Array:
+def _term(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array, away: Aside) -> Array:
     """The complex term at one frequency."""
     w = k * (2 * np.pi / span.length)
     (psi,) = law.derivatives(w[None] * g, 0)
     products = jax.tree.map(lambda x: x[None], product(q_of(sets, factors_of(sets, taken), psi)))
     own = [x[None] for x in law.derivatives(w[None] * own_overlaps(sets, g), 2)]
-    return series_terms(sets, taken, phase(w * b)[None], span, k[None], products, own).complex_value[0]
+    return series_terms(sets, taken, phase(w * b)[None], span, k[None], products, own, away).complex_value[0]
 
 
 def rounding(sets: Sets, law: Magnitude, g: Array, b: Array) -> Array:
-    """What is lost in sums of n terms of the size of `E x^2 + E y^2`, `(n, ...)`."""
-    first = sets.density.reshape(-1, *(1,) * (g.ndim - sets.density.ndim), *sets.density.shape[1:]) * g
-    square = (jnp.abs(b) + law.moments[0] * jnp.abs(first).sum(0)) ** 2 + law.moments[1] * (first * g).sum(0)
-    x = law.moments[1] * sets.density.reshape(-1, *(1,) * (b.ndim - sets.density.ndim), *sets.density.shape[1:])
-    return 4 * jnp.finfo(b.dtype).eps * (x + square)
+    """What is lost in sums of n terms of the size of `E x^2 + E y^2`, `(n, ...)`.
+
+    Where the own feature has its closed form: of the size of what is left of them, and by the rounding of the overlaps themselves.
+    """
+    g, away = aside(sets, law, g, b)
+    first, x = lift(sets.density, g) * g, law.moments[1] * sets_along(sets.density, b)
+    left = (jnp.abs(b) + law.moments[0] * jnp.abs(first).sum(0)) ** 2 + law.moments[1] * (first * g).sum(0) + away.loss
+    by_overlaps = (1 - away.cross) * jnp.sqrt(left * x)
+    return 4 * jnp.finfo(b.dtype).eps * (away.cross * x + left + by_overlaps)

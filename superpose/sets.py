@@ -80,6 +80,11 @@ def lift(x: Array, like: Array) -> Array:
     return x.reshape(x.shape[:1] + (1,) * (like.ndim - x.ndim) + x.shape[1:])
 
 
+def sets_along(x: Array, b: Array) -> Array:
+    """A number for each feature, `(n,)` or `(n, ...)`, to go along outputs."""
+    return x.reshape(x.shape + (1,) * (b.ndim - x.ndim))
+
+
 def set_sums(sets: Sets, x: Float[Array, "n ..."]) -> Float[Array, "s ..."]:
     """The sum over the features of each set."""
     return x if sets.alone else jax.ops.segment_sum(x, sets.number, len(sets.chance))

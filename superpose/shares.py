@@ -73,7 +73,7 @@ def idle_shares(sets: Sets, like: Array) -> Shares:
 
 def shares(sets: Sets, law: Magnitude, t: Array, spread: float = SPREAD) -> Shares:
     """The shares for overlaps times highest frequency `t = w_K g`, of shape (n inputs, n outputs, ...)."""
-    cut = jnp.minimum(1, most(len(sets.chance)) / jnp.maximum(sets.chance, LEAST))
+    cut = cut_of(sets.chance, len(sets.chance))
     if sets.kind == "together" and not sets.alone:
         felt = _felt(set_sums(sets, t * t) / spread)
         left = lift(cut * sets.chance, felt) * felt
@@ -107,7 +107,12 @@ def part_of(count: Array, drift: Array) -> Array:
 
 def left_of(p: Array, t: Array, count: int, spread: float) -> Array:
     """1 - c of single features of density p, element by element, among so many."""
-    return jnp.minimum(1, most(count) / jnp.maximum(p, LEAST)) * p * _felt(t * t / spread)
+    return cut_of(p, count) * p * _felt(t * t / spread)
+
+
+def cut_of(p: Array, count: int) -> Array:
+    """What keeps each c and their product away from 0, among so many features of density p."""
+    return jnp.minimum(1, most(count) / jnp.maximum(p, LEAST))
 
 
 def _felt(u: Array) -> Array:

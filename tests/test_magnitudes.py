@@ -38,7 +38,7 @@ def thirty_digits():
 @pytest.mark.parametrize("name", LAWS)
 def test_moments_and_the_derivatives_at_zero(name):
     law = LAWS[name]
-    assert_close(np.array(law.moments), np.array([float(expectation(name, lambda u, k=k: u**k)) for k in (1, 2, 3)]))
+    assert_close(np.array(law.moments), np.array([float(expectation(name, lambda u, k=k: u**k)) for k in (1, 2, 3, 4)]))
     at_zero = law.derivatives(jnp.zeros(()), 2)
     assert_close(jnp.stack(at_zero), np.array([1, 1j * law.moments[0], -law.moments[1]]))
 
@@ -90,6 +90,15 @@ def test_single_feature_expectations(name):
     np.testing.assert_allclose(np.asarray(error), expected[:, 1], rtol=0, atol=32 * EPS * 8)
 
 
+@pytest.mark.parametrize("name", ["uniform", "binary"])
+def test_cubes_below_zero(name):
+    law, (b, g) = LAWS[name], (jnp.asarray(x) for x in zip(*CORNERS, strict=True))
+    expected = []
+    for x, y in zip(np.asarray(b, float), np.asarray(g, float), strict=True):
+        expected.append(expectation(name, lambda u, x=x, y=y: max(-x - y * u, 0) ** 3, [-mpmath.mpf(x) / y] if y else []))
+    np.testing.assert_allclose(law.below_cube(b, g), np.array(expected, float), rtol=0, atol=32 * EPS * 16)
+
+
 def single_feature(name, b, g):
     knots = [-mpmath.mpf(b) / g] if g else []
     square = expectation(name, lambda u: max(b + g * u, 0) ** 2, knots)
@@ -110,6 +119,7 @@ def test_single_feature_gradients(name):
     for function, slope in (
         (law.relu_square, lambda u, y: 2 * max(y, 0)),  # noqa: ARG005
         (law.relu_error, lambda u, y: -2 * (u - y) * (y > 0)),
+        *[(law.below_cube, lambda u, y: -3 * max(-y, 0) ** 2)][: law.has_cubes],  # noqa: ARG005
     ):
         found = np.stack(jax.jit(jax.vmap(jax.grad(function, argnums=(0, 1))))(b, g), 1)
         assert np.all(np.isfinite(found))

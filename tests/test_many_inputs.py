@@ -1,7 +1,5 @@
 """The closed part of many features from sums over inputs against the general one, and the period."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,8 @@ import pytest
 from checks import EPS
 
 from superpose import features, fourier_series, many_inputs
+from superpose.many_inputs import SPREAD
+from superpose.own_feature import Aside, aside
 from superpose.period import period
 from superpose.sets import sets_of
 from superpose.shares import left_of, part_of
@@ -45,20 +45,25 @@ def test_period_is_the_general_one(density):
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 1.0])
 def test_closed_part_is_that_of_the_general_form(density):
-    W, b, _ = problem()
+    """With some outputs whose own feature has a closed form, and some without."""
+    W, b, rng = problem()
+    W = jnp.concatenate([W, jnp.asarray(np.diag(np.arange(40) % 2 * 1.0 + 1e-3 * rng.standard_normal(40)))])
+    W = W.at[:8, 1::2].multiply(1e-2)
 
     @jax.jit
     def both(p):
         sets, g = sets_of(features.SparseUniform(p), n=40, dtype=b.dtype), W.T @ W
+        g, own = aside(sets, LAW, g, b)
         span = period_of(p, g, b)
-        general = fourier_series.closed_part(sets, LAW, span, g, b, nodes=32, spread=32.0)
+        general = fourier_series.closed_part(sets, LAW, span, g, b, own, nodes=32, spread=SPREAD)
         w = fourier_series.highest(span, 32)
-        left = left_of(p, w[None] * g, 40, 32.0)
-        taken = many_inputs.Taken(*(x.sum(0) for x in many_inputs.taken_by(left, g)))
-        alone = many_inputs.single(LAW, p, g, b, w, 32.0).value
-        known, own, later = many_inputs.sums(g), jnp.diagonal(g), many_inputs.turning_up(LAW, p, g, w)
+        fade = many_inputs.faded(g, w)
+        taken = many_inputs.Taken(*(x.sum(0) for x in many_inputs.taken_by(left_of(p, w[None] * g, 40, SPREAD), g)))
+        later = many_inputs.turning_up(LAW, p, g, w, fade)
         part = part_of(later.count, later.drift)
-        return general, many_inputs.closed_part(LAW, p, span, b, own, known, taken, alone, part, nodes=32, spread=32.0)
+        alone = many_inputs.single(LAW, p, g, b, w, fade, own).value
+        given = many_inputs.Split(jnp.diagonal(g), many_inputs.sums(g), own)
+        return general, many_inputs.closed_part(LAW, p, span, b, given, taken, alone, part, nodes=32)
 
     general, found = both(jnp.asarray(density))
     np.testing.assert_allclose(found, general, rtol=0, atol=256 * EPS * np.abs(general).max())
@@ -69,7 +74,11 @@ def test_stated_slopes_are_those_of_the_sums():
     W, b, rng = problem()
     g, p, along = W.T @ W, jnp.asarray(0.2), jnp.asarray(rng.standard_normal((40, 40)))
     size, w = jnp.asarray(rng.uniform(1, 2, 40)), jnp.asarray(rng.uniform(5, 30, 40))
-    alone = partial(many_inputs.single, LAW, p)
+    square, cube = jnp.asarray(rng.uniform(-1, 1, (2, 40)))
+    own = Aside(loss=jnp.zeros(40), square=square, cross=jnp.zeros(40), cube=cube)
+
+    def alone(g, b, w, own=own):
+        return many_inputs.single(LAW, p, g, b, w, many_inputs.faded(g, w), own)
 
     def reached(g, size):
         return many_inputs.reach_of(g, size)[0]
@@ -83,17 +92,23 @@ def test_stated_slopes_are_those_of_the_sums():
         np.testing.assert_allclose(slope, expected, rtol=1e-11, atol=1e-11)
     _, expected = jax.jvp(lambda size: reached(g, size), (size,), (jnp.ones(40),))
     np.testing.assert_allclose(jnp.stack(by_size), jnp.stack(expected), rtol=1e-11)
-    value = alone(g, b, w, 32.0)
-    _, by_b = jax.jvp(lambda b: alone(g, b, w, 32.0).value, (b,), (jnp.ones(40),))
-    _, by_w = jax.jvp(lambda w: alone(g, b, w, 32.0).value, (w,), (jnp.ones(40),))
-    _, by_g = jax.jvp(lambda g: alone(g, b, w, 32.0).value, (g,), (along,))
-    slope = (many_inputs.single_slope(LAW, p, g, b, w, 32.0) * along).sum(0)
-    for found, truth in ((value.by_b, by_b), (value.by_w, by_w), (slope, by_g)):
+    value = alone(g, b, w)
+    _, by_b = jax.jvp(lambda b: alone(g, b, w).value, (b,), (jnp.ones(40),))
+    _, by_w = jax.jvp(lambda w: alone(g, b, w).value, (w,), (jnp.ones(40),))
+    _, by_g = jax.jvp(lambda g: alone(g, b, w).value, (g,), (along,))
+    _, by_cube = jax.jvp(lambda cube: alone(g, b, w, own._replace(cube=cube)).value, (own.cube,), (jnp.ones(40),))
+    slope = (many_inputs.single_slope(LAW, p, g, b, w, many_inputs.faded(g, w), own) * along).sum(0)
+    for found, truth in ((value.by_b, by_b), (value.by_w, by_w), (value.by_cube, by_cube), (slope, by_g)):
         np.testing.assert_allclose(found, truth, rtol=1e-11, atol=1e-13)
-    later = many_inputs.turning_up(LAW, p, g, w / 10)
+
+    def turning(g, w):
+        return many_inputs.turning_up(LAW, p, g, w, many_inputs.faded(g, w))
+
+    w = w / 10
+    later, fade = turning(g, w), many_inputs.faded(g, w)
     for k in range(2):
-        _, by_w = jax.jvp(lambda w, k=k: many_inputs.turning_up(LAW, p, g, w)[k], (w / 10,), (jnp.ones(40),))
-        _, by_g = jax.jvp(lambda g, k=k: many_inputs.turning_up(LAW, p, g, w / 10)[k], (g,), (along,))
-        slope = many_inputs.turning_up_slope(LAW, p, g, w / 10, tuple(jnp.outer(jnp.eye(2)[k], jnp.ones(40))))
+        _, by_w = jax.jvp(lambda w, k=k: turning(g, w)[k], (w,), (jnp.ones(40),))
+        _, by_g = jax.jvp(lambda g, k=k: turning(g, w)[k], (g,), (along,))
+        slope = many_inputs.turning_up_slope(LAW, p, g, w, fade, tuple(jnp.outer(jnp.eye(2)[k], jnp.ones(40))))
         np.testing.assert_allclose(later[2 + k], by_w, rtol=1e-11, atol=1e-13)
         np.testing.assert_allclose((slope * along).sum(0), by_g, rtol=1e-11, atol=1e-13)
