@@ -82,6 +82,9 @@ LARGE = 4
 ALLOWED = 0.1
 """The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
 
+FARTHEST = 10.0
+"""The largest tau: beyond, what a share does near 0 falls between the points, and no last term tells."""
+
 
 def terms_for(nodes: int) -> int:
     """Chebyshev terms R for so many nodes."""
@@ -113,11 +116,11 @@ def _large(g: Array) -> Large:
     key = jax.lax.bitcast_convert_type((bits & ~digits) | row[:, None], real)
     key = jnp.where(row[:, None] == row[None], 0, key)
     chosen = [kept(key.max(0))]
-    for _ in range(LARGE):
+    for _ in range(LARGE - 1):
         chosen.append(kept(jnp.where(key < chosen[-1][None], key, 0).max(0)))
-    index = [row] + [jax.lax.bitcast_convert_type(x, whole) & digits for x in chosen[:LARGE]]
-    compressed = (key < chosen[LARGE - 1][None]) & (key > 0)
-    rest = chosen[LARGE] * (1 + (1 + digits) * jnp.finfo(real).eps) - 1  # at least
+    index = [row] + [jax.lax.bitcast_convert_type(x, whole) & digits for x in chosen]
+    compressed = (key < chosen[-1][None]) & (key > 0)
+    rest = jnp.where(compressed, jnp.abs(jax.lax.stop_gradient(g)), 0).max(0)
     return Large(jnp.stack(index).astype(jnp.int32), compressed, rest)
 
 
@@ -272,7 +275,7 @@ def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, A
     errors = [jnp.abs(x) * chebyshev.last_terms(f, bulk.moments) for x, f in zip(factors, series, strict=True)]
     error = sum((x.sum() for x in errors), jnp.zeros_like(square))
     share = max(ALLOWED * nodes**-3.0, 100 * float(jnp.finfo(error.dtype).eps))
-    return error <= share * square * bulk.moments.shape[1]
+    return (error <= share * square * bulk.moments.shape[1]) & (bulk.tau < FARTHEST)
 
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
