@@ -310,12 +310,8 @@ def losses_and_slopes(
     def closed(g: Array, b: Array) -> tuple[tuple, tuple[Period, Aside]]:
         left, own = aside(sets, law, g, b)
         span = period(sets, law, left, b, nodes=nodes)
-        return (
-            closed_part(sets, law, span, left, b, own, nodes=nodes, spread=spread),
-            left,
-            span.length,
-            own.cube,
-        ), (span, own)
+        found = closed_part(sets, law, span, left, b, own, nodes=nodes, spread=spread)
+        return (found, left, span.length, own.cube), (span, own)
 
     (known, left, *_), pull, (span, own) = jax.vjp(closed, g, b, has_aux=True)
     found = series_and_slopes(sets, law, span, left, b, own, nodes=nodes, spread=spread)

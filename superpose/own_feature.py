@@ -78,6 +78,6 @@ def from_sums(
     mu1, mu2 = law.moments[:2]
     low, longest = fall - b, jnp.maximum(fall - b, rise + b)
     away = (low <= ABOVE * own) & (longest * (1 + own) <= 3 * LONGEST * own**2) & (own > 0)
-    a, p, first = jnp.where(away, own, 1), jnp.where(away, p, 0), b + mean
+    a, p, first, variance = (jnp.where(away, x, y) for x, y in ((own, 1), (p, 0), (b + mean, 0), (variance, 0)))
     loss = p * (variance + first**2 + 2 * (a - 1) * mu1 * first + (a - 1) ** 2 * mu2)
     return away, Aside(loss, 1 - p, jnp.where(away, 0, jnp.ones_like(a)), -p * law.own_cube(a))
