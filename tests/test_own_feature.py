@@ -1,5 +1,7 @@
 """Outputs whose own feature has a closed form: exact where columns are nearly orthogonal, and one loss with the plain series."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +21,19 @@ def nearly_orthogonal(n, noise, seed=0):
     return W, noise * rng.uniform(-2, 1, n)
 
 
-def judged(law, n, g, b, nodes):
-    sets = sets_of(law, n=n, dtype=g.dtype)
+@partial(jax.jit, static_argnums=3)
+def with_it(law, g, b, nodes):
+    """Each output's loss and its slopes."""
+    sets = sets_of(law, n=len(b), dtype=g.dtype)
     return fourier_series.losses_and_slopes(sets, features.magnitude(law), g, b, nodes=nodes)
+
+
+@partial(jax.jit, static_argnums=3)
+def without_it(law, g, b, nodes):
+    """The same where no output has the closed form."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_feature, "ABOVE", -1e3)
+        return with_it.__wrapped__(law, g, b, nodes)
 
 
 @pytest.mark.x64
@@ -36,14 +48,12 @@ def test_nearly_orthogonal_columns_are_exact_at_few_nodes(p, noise):
 
 
 @pytest.mark.x64
-def test_binary_features_have_it_too(monkeypatch):
+def test_binary_features_have_it_too():
     W, b = nearly_orthogonal(6, 0.03)
     g, b, law = jnp.asarray(W.T @ W), jnp.asarray(b), features.SparseBinary(jnp.asarray(0.2))
-    sets = sets_of(law, n=6, dtype=g.dtype)
-    truth = binary_states.losses(sets, magnitudes.BINARY, g, b, nodes=0).sum()
-    error = abs(judged(law, 6, g, b, 64)[0].sum() / truth - 1)
-    monkeypatch.setattr(own_feature, "ABOVE", -1e3)  # none
-    assert 10 * error < abs(judged(law, 6, g, b, 64)[0].sum() / truth - 1)
+    truth = binary_states.losses(sets_of(law, n=6, dtype=g.dtype), magnitudes.BINARY, g, b, nodes=0).sum()
+    error, plain = (abs(f(law, g, b, 32)[0].sum() / truth - 1) for f in (with_it, without_it))
+    assert 10 * error < plain
 
 
 @pytest.mark.x64
@@ -55,24 +65,20 @@ def test_slopes_are_those_of_the_value(law):
         W, b = nearly_orthogonal(6, noise)
         g, b = jnp.asarray(W.T @ W), jnp.asarray(b)
         along, move, h = jnp.asarray(rng.standard_normal((6, 6))), jnp.asarray(rng.standard_normal(6)), 1e-5
-        value = jax.jit(lambda t, g=g, b=b, along=along, move=move: judged(law, 6, g + t * along, b + t * move, 32))
-        _, by_g, by_b = value(0.0)
-        differences = (value(h)[0] - value(-h)[0]) / (2 * h)
-        np.testing.assert_allclose((by_g * along).sum(0) + by_b * move, differences, rtol=0, atol=1e-7)
+        _, by_g, by_b = with_it(law, g, b, 32)
+        up, down = (with_it(law, g + t * along, b + t * move, 32)[0] for t in (h, -h))
+        np.testing.assert_allclose((by_g * along).sum(0) + by_b * move, (up - down) / (2 * h), rtol=0, atol=1e-7)
 
 
 @pytest.mark.x64
-def test_both_forms_are_one_loss(monkeypatch):
+def test_both_forms_are_one_loss():
     """Random columns, each feature with a density of its own: which outputs have the closed form does not matter."""
     rng = np.random.default_rng(2)
     W, b = 0.2 * rng.standard_normal((5, 6)) + np.eye(5, 6), jnp.asarray(rng.uniform(-0.1, 0.1, 6))
     g, law = jnp.asarray(W.T @ W), features.SparseUniform(jnp.asarray(rng.uniform(0.1, 1, 6)))
     _, found = own_feature.aside(sets_of(law, n=6, dtype=g.dtype), magnitudes.UNIFORM, g, b)
     assert 2 <= int(found.cross.sum()) <= 4
-    with_it = judged(law, 6, g, b, 1024)
-    monkeypatch.setattr(own_feature, "ABOVE", -1e3)
-    without = judged(law, 6, g, b, 1024)
-    for x, y, rtol in zip(with_it, without, (1e-9, 1e-6, 1e-6), strict=True):
+    for x, y, rtol in zip(with_it(law, g, b, 1024), without_it(law, g, b, 1024), (1e-9, 1e-6, 1e-6), strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=rtol * np.abs(y).max())
 
 
