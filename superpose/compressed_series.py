@@ -81,7 +81,6 @@ LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
 ALLOWED = 0.1
 """The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
-
 FARTHEST = 10.0
 """The largest tau: beyond, what a share does near 0 falls between the points, and no last term tells."""
 

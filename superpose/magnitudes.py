@@ -125,20 +125,24 @@ def _mean_square(start: Real, end: Real) -> Real:
     return (start * start + start * end + end * end) / 3
 
 
-@jax.custom_jvp
-def _mean_relu_square(start: Real, end: Real) -> Real:
-    """Mean of `r(y)^2` where y runs evenly from `start` to `end`."""
-    return _mean_relu_square_and_slopes(start, end)[0]
+def _with_slopes(f: Callable[[Real, Real], tuple[Real, Real, Real]]) -> Callable[[Real, Real], Real]:
+    """The value of f, which gives its slopes in both arguments as well, differentiated by these."""
+    value = jax.custom_jvp(lambda start, end: f(start, end)[0])
+
+    @value.defjvp
+    def push(primals: tuple[Real, Real], tangents: tuple[Real, Real]) -> tuple[Real, Real]:
+        found, by_start, by_end = f(*primals)
+        return found, by_start * tangents[0] + by_end * tangents[1]
+
+    return value
 
 
-@_mean_relu_square.defjvp
-def _mean_relu_square_jvp(primals: tuple[Real, Real], tangents: tuple[Real, Real]) -> tuple[Real, Real]:
-    value, by_start, by_end = _mean_relu_square_and_slopes(*primals)
-    return value, by_start * tangents[0] + by_end * tangents[1]
+@_with_slopes
+def _mean_relu_square(start: Real, end: Real) -> tuple[Real, Real, Real]:
+    """Mean of `r(y)^2` where y runs evenly from `start` to `end`.
 
-
-def _mean_relu_square_and_slopes(start: Real, end: Real) -> tuple[Real, Real, Real]:
-    """With both ends positive as for a square; else `h^2 t / 3`, with the higher end h and the share t where y is positive."""
+    With both ends positive as for a square; else `h^2 t / 3`, with the higher end h and the share t where y is positive.
+    """
     low, high = jnp.minimum(start, end), jnp.maximum(start, end)
     whole, length = low >= 0, high - low
     h = jnp.maximum(high, 0)
@@ -151,20 +155,12 @@ def _mean_relu_square_and_slopes(start: Real, end: Real) -> tuple[Real, Real, Re
     return value, by_start, by_end
 
 
-@jax.custom_jvp
-def _mean_below_cube(start: Real, end: Real) -> Real:
-    """Mean of `r(-y)^3` where y runs evenly from `start` to `end`."""
-    return _mean_below_cube_and_slopes(start, end)[0]
+@_with_slopes
+def _mean_below_cube(start: Real, end: Real) -> tuple[Real, Real, Real]:
+    """Mean of `r(-y)^3` where y runs evenly from `start` to `end`.
 
-
-@_mean_below_cube.defjvp
-def _mean_below_cube_jvp(primals: tuple[Real, Real], tangents: tuple[Real, Real]) -> tuple[Real, Real]:
-    value, by_start, by_end = _mean_below_cube_and_slopes(*primals)
-    return value, by_start * tangents[0] + by_end * tangents[1]
-
-
-def _mean_below_cube_and_slopes(start: Real, end: Real) -> tuple[Real, Real, Real]:
-    """With both ends negative as for a cube; else `d^3 t / 4`, with the lower end -d and the share t where y is negative."""
+    With both ends negative as for a cube; else `d^3 t / 4`, with the lower end -d and the share t where y is negative.
+    """
     low, high = jnp.minimum(start, end), jnp.maximum(start, end)
     whole, length = high <= 0, high - low
     d = jnp.maximum(-low, 0)

@@ -80,18 +80,13 @@ def shares(sets: Sets, law: Magnitude, t: Array, spread: float = SPREAD) -> Shar
         part = jnp.ones_like(felt[0])
     else:
         left = lift(cut, t) * set_sums(sets, lift(sets.density, t) * _felt(t * t / spread))
-        part = part_of(*((lift(sets.density, t) * x).sum(0) for x in later(law, t, later_weight(t))))
+        part = part_of(*((lift(sets.density, t) * x).sum(0) for x in later(law, t, jnp.exp(-t * t / SPREAD))))
     c, log = 1 - left, jnp.log1p(-left).sum(0)
     return Shares(left, c, log, jnp.exp(log)[None] / c, part)
 
 
-def later_weight(t: Array) -> Array:
-    """`e^{-u}`, `u = t^2 / 12`."""
-    return jnp.exp(-t * t / SPREAD)
-
-
 def later(law: Magnitude, t: Array, gauss: Array) -> tuple[Array, Array]:
-    """What each active feature adds to R and to M."""
+    """What each active feature adds to R and to M, from `gauss = e^{-u}`."""
     return gauss - gauss**16, 4 * law.moments[0] * t * gauss**6
 
 
