@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from superpose import shares
 from superpose.few_active import fourth_of_many, low_cost, low_total, moments_of_outputs, own_moments
 from superpose.fourier_series import highest, rest_of
 from superpose.ladder import kept
@@ -20,6 +21,8 @@ from superpose.shares import cut_of, later, later_slopes, left_of
 
 SPREAD = 32.0
 """Of the shares: wide enough that Chebyshev terms hold them where they hold psi."""
+FADE = 96.0
+"""A common multiple of this and of the spread of `superpose.shares`, which R and M have."""
 
 
 class Sums(NamedTuple):
@@ -119,8 +122,8 @@ def period(law: Magnitude, p: Array, known: Sums, reached: Reach, b: Array, *, n
 
 
 def faded(g: Array, w: Array) -> Array:
-    """`e^{-t^2 / 96}`, t = w g: the one exponential of each overlap, of which the shares take the third power, R the eighth."""
-    return jnp.exp(-((w[None] * g) ** 2) / (3 * SPREAD))
+    """`e^{-t^2 / 96}`, t = w g: the one exponential of each overlap; shares take its third power, R and M its eighth."""
+    return jnp.exp(-((w[None] * g) ** 2) / FADE)
 
 
 class Single(NamedTuple):
@@ -137,7 +140,7 @@ class Single(NamedTuple):
 
 def _weights(p: Array, g: Array, w: Array, fade: Array) -> tuple[Array, Array]:
     """`p / c_j`, and 0 for the own feature, `(j, i)`; and its slope in `t = w g_ij`."""
-    cut, fallen = cut_of(p, len(g)), fade**3
+    cut, fallen = cut_of(p, len(g)), fade ** round(FADE / SPREAD)
     weights = jnp.where(diagonal_of(g), 0, p / (1 - cut * p * (1 - fallen)))
     return weights, weights**2 * (2 / SPREAD * cut) * (w[None] * g) * fallen
 
@@ -180,7 +183,7 @@ class Later(NamedTuple):
 
 def turning_up(law: Magnitude, p: Array, g: Array, w: Array, fade: Array) -> Later:
     """`Later` from all overlaps."""
-    t, gauss = w[None] * g, fade**8
+    t, gauss = w[None] * g, fade ** round(FADE / shares.SPREAD)
     (count, drift), (by_count, by_drift) = later(law, t, gauss), later_slopes(law, t, gauss)
     sums = [p * x.sum(0) for x in (count, drift, g * by_count, g * by_drift)]
     return Later(*kept(sums))
@@ -188,7 +191,7 @@ def turning_up(law: Magnitude, p: Array, g: Array, w: Array, fade: Array) -> Lat
 
 def turning_up_slope(law: Magnitude, p: Array, g: Array, w: Array, fade: Array, factors: tuple[Array, Array]) -> Array:
     """The slopes of R and M in g_ij, times factors."""
-    by_count, by_drift = later_slopes(law, w[None] * g, fade**8)
+    by_count, by_drift = later_slopes(law, w[None] * g, fade ** round(FADE / shares.SPREAD))
     return (p * w)[None] * (factors[0][None] * by_count + factors[1][None] * by_drift)
 
 
