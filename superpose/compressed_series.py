@@ -70,6 +70,7 @@ from superpose.many_inputs import (
     with_own,
     without_own,
 )
+from superpose.models_last import chosen
 from superpose.own_feature import Aside, diagonal
 from superpose.period import Period
 from superpose.sets import Sets, combine, product
@@ -128,10 +129,10 @@ class Bulk(NamedTuple):
 
     x: Array  # scaled overlaps (j, i), 0 for those that are factors of their own
     tau: Array  # x = theta g / tau
-    moments: Array  # (R, i)
-    of_q: chebyshev.Coefficients  # (K, R/2)
-    of_log: chebyshev.Coefficients  # of log(1 + q) - q
-    of_shares: chebyshev.Coefficients  # (4, R/2); see _share_functions
+    moments: chebyshev.Halves  # (R/2, i)
+    of_q: chebyshev.Halves  # (K, R/2)
+    of_log: chebyshev.Halves  # of log(1 + q) - q
+    of_shares: chebyshev.Halves  # (4, R/2); see _share_functions
     product: tuple[Array, Array]  # sum q, and the rest of prod (1 + q)
     shares: tuple[Array, Array]  # sums of the real and of the imaginary parts, (4, i)
 
@@ -141,8 +142,9 @@ def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
     tau = jnp.maximum(tau, 1e-3)  # powers of theta / tau must not overflow where all these overlaps are almost 0
     x = jnp.where(large.compressed, kept(theta / tau)[None] * g, 0)
     terms = terms_for(len(k))
-    skipped = (1 + LARGE) * np.cos(np.arange(terms) * np.pi / 2).round()  # x = 0
-    moments = chebyshev.moments(x, terms) - jnp.asarray(skipped, x.dtype)[:, None]
+    even, odd = chebyshev.moments(x, terms)
+    skipped = (1 + LARGE) * (-1.0) ** np.arange(terms // 2)  # T_r(0)
+    moments = even - jnp.asarray(skipped, x.dtype)[:, None], odd
     points = jnp.asarray(chebyshev.points(terms), g.dtype)
     rung = ladder(UNIFORM, tau * points, 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
@@ -197,8 +199,8 @@ class Passed(NamedTuple):
     large: Array  # which, (1 + LARGE, i)
     overlaps: Array
     explicit: tuple[Array, Array, Array]  # psi, psi' and q of the large overlaps, (K, 1 + LARGE, i)
-    of_series: Array  # d loss_i / d M_ri, (R, i)
-    of_shares: Array
+    of_series: chebyshev.Halves  # d loss_i / d M_ri
+    of_shares: chebyshev.Halves
     holds: Array  # whether the Chebyshev series does
     fade: Array
     single: Single
@@ -242,7 +244,7 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, given: Split, span: Pe
     of_log = terms.square * terms.every + terms.cross + terms.square
     of_one = of_log - scaled(part[None], terms.square)
     of_share = jax.lax.complex(by_closed.shares[0], -by_closed.shares[1])
-    of_series = chebyshev.pulled(bulk.of_q, of_one) + chebyshev.pulled(bulk.of_log, of_log)
+    of_series = chebyshev.added(chebyshev.pulled(bulk.of_q, of_one), chebyshev.pulled(bulk.of_log, of_log))
     of_shares = chebyshev.pulled(bulk.of_shares, of_share)
     holds = _holds(p * law.moments[1], nodes, bulk, (of_one, of_log, of_share))
     return Passed(
@@ -274,7 +276,7 @@ def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, A
     errors = [jnp.abs(x) * chebyshev.last_terms(f, bulk.moments) for x, f in zip(factors, series, strict=True)]
     error = sum((x.sum() for x in errors), jnp.zeros_like(square))
     share = max(ALLOWED * nodes**-3.0, 100 * float(jnp.finfo(error.dtype).eps))
-    return (error <= share * square * bulk.moments.shape[1]) & (bulk.tau < FARTHEST)
+    return (error <= share * square * bulk.x.shape[1]) & (bulk.tau < FARTHEST)
 
 
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
@@ -285,10 +287,10 @@ def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Arr
     reached, _ = reach_of(left, kept(size_of(given.known)))
     done = _pass(sets, law, left, b, given, period(law, p, given.known, reached, b, nodes=nodes), nodes)
 
-    def direct(g: Array, b: Array, found: Array) -> Array:  # noqa: ARG001
-        return fourier_series.losses(sets, law, g, b, nodes=nodes, spread=SPREAD)
+    def compressed(g: Array, b: Array) -> Array:  # noqa: ARG001
+        return done.closed + done.series
 
-    return jax.lax.cond(done.holds, lambda g, b, found: found, direct, g, b, done.closed + done.series)  # noqa: ARG005
+    return chosen(done.holds, compressed, partial(fourier_series.losses, sets, law, nodes=nodes, spread=SPREAD), g, b)
 
 
 def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
@@ -325,7 +327,7 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
     by_own, through_given, by_others = to_given(by_given)
     by_g = kept(
         _BySums(
-            polynomial=done.of_series + done.of_shares,
+            polynomial=chebyshev.added(done.of_series, done.of_shares),
             scale=2 * np.pi / (span.length * done.bulk.tau),
             known=by_others,
             reached=by_reached,
@@ -345,16 +347,14 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
         slopes = slopes + turning_up_slope(law, p, g, w, done.fade, by_g.later)
         return done.closed + done.series, with_own(slopes, by_g.own), by_b
 
-    def direct(g: Array, b: Array) -> tuple[Array, Array, Array]:
-        return fourier_series.losses_and_slopes(sets, law, g, b, nodes=nodes, spread=SPREAD)
-
-    return jax.lax.cond(done.holds, compressed, direct, g, b)
+    direct = partial(fourier_series.losses_and_slopes, sets, law, nodes=nodes, spread=SPREAD)
+    return chosen(done.holds, compressed, direct, g, b)
 
 
 class _BySums(NamedTuple):
     """The slopes of each output's loss in the sums over its inputs."""
 
-    polynomial: Array  # in the moments, (R, i)
+    polynomial: chebyshev.Halves  # in the moments
     scale: Array  # x = scale g
     known: Sums
     reached: Reach

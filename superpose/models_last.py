@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
+from jax.custom_batching import custom_vmap
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
@@ -57,6 +58,33 @@ def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
         return _bind(core, lambda varied, fixed: in_turn((varied, fixed)), in_turn, False, like, varied, fixed)
 
     return f
+
+
+def chosen(holds: Array, usual: Callable[..., Any], other: Callable[..., Any], *operands: Array) -> Any:
+    """`usual(*operands)` where it `holds`, else `other(*operands)`, of one model of `one_at_a_time`.
+
+    What works on all models at once works out both for all only if one of them needs the other.
+    """
+    usual, other = jax.jit(usual), jax.jit(other)  # each traced once
+    one, at_once = (partial(f, holds, usual, other) for f in (jax.lax.cond, _chosen_at_once))
+    return jax.lax.platform_dependent(*operands, cpu=one, default=at_once)
+
+
+def _chosen_at_once(holds: Array, usual: Callable[..., Any], other: Callable[..., Any], *operands: Array) -> Any:
+    def both(*operands: Array) -> Any:
+        return jax.tree.map(partial(jnp.where, holds), usual(*operands), other(*operands))
+
+    return jax.lax.cond(_in_every_model(holds), usual, both, *operands)
+
+
+@custom_vmap
+def _in_every_model(holds: Array) -> Array:
+    return holds
+
+
+@_in_every_model.def_vmap
+def _in_every_model_rule(size: int, batched: list, holds: Array) -> tuple[Array, bool]:  # noqa: ARG001
+    return jnp.all(holds), False
 
 
 def _bind(

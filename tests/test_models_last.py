@@ -88,3 +88,29 @@ def test_only_a_cpu_works_in_parts(f, monkeypatch):
     traced = jax.jit(jax.vmap(f)).trace(*inputs(64))
     loops = {name: "stablehlo.while" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
     assert loops == {"cpu": True, "cuda": False}
+
+
+@pytest.mark.parametrize("holds", [[True, True], [True, False], [False, False]])
+def test_a_choice_is_each_models_own(holds):
+    def choice(choose, holds, x):
+        return choose(holds, jnp.sin, jnp.cos, x)
+
+    x, holds = jnp.array([0.3, 0.7]), jnp.array(holds)
+    for choose in (models_last.chosen, models_last._chosen_at_once):
+        found = jax.vmap(lambda holds, x: choice(choose, holds, x))(holds, x)  # noqa: B023
+        assert_close(found, jnp.where(holds, jnp.sin(x), jnp.cos(x)), 0)
+        slope = jax.vmap(jax.grad(lambda x, holds: choice(choose, holds, x)))(x, holds)  # noqa: B023
+        assert_close(slope, jnp.where(holds, jnp.cos(x), -jnp.sin(x)), EPS)
+
+
+def test_what_no_model_needs_is_not_worked_out():
+    """On a GPU: under `vmap` a condition of each model's own would work out both for all."""
+
+    def single(varied, fixed):
+        (x,), (least,) = varied, fixed
+        return models_last.chosen(x.sum() > least, jnp.sin, jnp.cos, x)
+
+    x = jnp.ones((8, 3))
+    traced = jax.jit(jax.vmap(lambda x: models_last.one_at_a_time(single)((x,), (jnp.zeros(()),)))).trace(x)
+    in_all = {name: "stablehlo.and" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
+    assert in_all == {"cpu": False, "cuda": True}

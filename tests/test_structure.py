@@ -34,6 +34,7 @@ ALLOWED = {
         "logarithms",
         "magnitudes",
         "many_inputs",
+        "models_last",
         "own_feature",
         "period",
         "sets",
