@@ -41,9 +41,11 @@ test: $(READY)  ## the test suite in float64, and in float32 what has a precisio
 	$(BIN)/python $(PYTEST) -m "not slow"
 	SUPERPOSE_TEST_X64=0 $(BIN)/python $(PYTEST) -m "not slow and not x64"
 
-test-all: $(READY)  ## the same with the slow tests
-	$(BIN)/python $(PYTEST)
-	SUPERPOSE_TEST_X64=0 $(BIN)/python $(PYTEST) -m "not x64"
+OPTIMISED := XLA_FLAGS=--xla_backend_optimization_level=3
+
+test-all: $(READY)  ## the same with the slow tests, and programs as users have them
+	$(OPTIMISED) $(BIN)/python $(PYTEST)
+	$(OPTIMISED) SUPERPOSE_TEST_X64=0 $(BIN)/python $(PYTEST) -m "not x64"
 
 $(OLDEST)/.ready: pyproject.toml
 	rm -rf .venv-oldest

@@ -1,6 +1,7 @@
 """The whole suite in float64 (or float32 with SUPERPOSE_TEST_X64=0): no rank promotion, warnings are errors.
 
 Compiled programs are kept in `.pytest_cache/jax`: for the next run, for tests side by side, and for the processes these start.
+Nearly all time would go to compiling, so XLA hardly optimises, unless `XLA_FLAGS` says otherwise, as in `make test-all`.
 """
 
 import os
@@ -10,6 +11,10 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0" + " --xla_cpu_use_fusion_emitters=false" * (jax.__version_info__ < (0, 11)),
+)  # the latter is unknown later on
 X64 = os.environ.get("SUPERPOSE_TEST_X64", "1") != "0"
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_rank_promotion", "raise")

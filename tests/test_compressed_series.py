@@ -52,7 +52,7 @@ def direct(W, b, p, nodes):
 
 @pytest.mark.x64
 @pytest.mark.parametrize("kind", ["random", "pairs", "pentagons"])
-@pytest.mark.parametrize(("nodes", "terms"), [(16, 40), (64, 112)])
+@pytest.mark.parametrize(("nodes", "terms"), [(16, 40), pytest.param(64, 112, marks=pytest.mark.slow)])
 def test_loss_and_slopes_are_those_of_the_direct_product(nodes, terms, kind):
     """Losses to 5e-6; slopes, to 5e-3, lose up to R^2 times the last term, at the ends of the range."""
     W, b = weights(kind)
