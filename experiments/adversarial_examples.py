@@ -57,7 +57,8 @@ def without_superposition(n: int, m: int, p: jax.Array) -> toy_model.Params:
 
 def _attacked(config: Config, point: dict) -> dict:
     """Solve for a model, attack it and the reference at the same inputs."""
-    found = dimensions_per_feature.solution(config, point)
+    start = dimensions_per_feature.start(config, point["restart"])
+    found = dimensions_per_feature.roughly(config, {"density": point["density"]} | start)
     p = jnp.asarray(point["density"], float)
     law = features.SparseUniform(p)
     for_size, for_inputs, for_attack = jax.random.split(jax.random.key(config.seed), 3)

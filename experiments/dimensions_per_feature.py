@@ -60,13 +60,11 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     }
     grid = sweep.grid(axes)
     places = [None if folder is None else folder / name for name in ("starts", "best")]
-    points = grid | jax.vmap(lambda r: _start(config, r))(grid["restart"])
-    rough = sweep.run(
-        partial(solution, config, config.rough), points, settings=config, folder=places[0], width=1, advance=advance
-    )
+    points = grid | jax.vmap(lambda r: start(config, r))(grid["restart"])
+    rough = sweep.run(partial(roughly, config), points, settings=config, folder=places[0], width=1, advance=advance)
     least = rough["loss"].reshape(config.points, config.restarts).argmin(1) + config.restarts * np.arange(config.points)
     points = {"density": grid["density"][least], "W": rough["W"][least], "b": rough["b"][least]}
-    fine = sweep.run(partial(solution, config, config.tolerance), points, settings=config, folder=places[1], width=1)
+    fine = sweep.run(partial(solution, config), points, settings=config, folder=places[1], width=1)
     for name, array in fine.items():
         rough[name][least] = array + (rough["steps"][least] if name == "steps" else 0)
     dims = {"W": ("hidden", "feature"), "b": ("feature",), "dimensionality": ("feature",)}
@@ -85,23 +83,29 @@ def xavier(key: jax.Array, *, n: int, m: int) -> toy_model.Params:
     return jax.tree.map(lambda x: x.astype(jnp.float32), start)
 
 
-def _start(config: Config, restart: jax.Array) -> dict[str, jax.Array]:
+def start(config: Config, restart: jax.Array) -> dict[str, jax.Array]:
+    """The start of one restart, the same at each density."""
     start = xavier(jax.random.fold_in(jax.random.key(config.seed), restart), n=config.n, m=config.m)
     return {"W": start.W.astype(float), "b": start.b.astype(float)}
 
 
-def solution(config: Config, tolerance: float, point: dict) -> dict:
-    """What one start, in plain units, comes to at one density."""
+def roughly(config: Config, point: dict) -> dict:
+    """What one start comes to at one density, to `config.rough`; fewer nodes do for the beginning."""
+    return solution(config, point, tolerance=config.rough, coarser=partial(scaled_loss, nodes=config.nodes // 2))
+
+
+def solution(config: Config, point: dict, *, tolerance: float | None = None, coarser: Callable | None = None) -> dict:
+    """The same to `config.tolerance`, or another; in plain units."""
     p = point["density"]
     start = toy_model.Params(W=point["W"], b=point["b"] / jnp.sqrt(p))
     solved = solve.minimize_large(
         partial(scaled_loss, nodes=config.nodes),
         jax.tree.map(lambda x: x[None], start),
         p[None],
-        coarser=partial(scaled_loss, nodes=config.nodes // 2) if tolerance == config.rough else None,
+        coarser=coarser,
         deflate=solve.without_rotations,
         steps=config.steps,
-        tolerance=tolerance,
+        tolerance=tolerance or config.tolerance,
     )
     found = jax.tree.map(lambda x: x[0], solved)
     W, b = found.params.W, found.params.b

@@ -5,6 +5,7 @@ A solution is an orthogonal sum (tegum product) of pieces, named by `superpose.g
 Only certified minima are read: where a search ran out of steps features are still on their way, and their `D_i` say nothing.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,13 @@ def certified(dataset: xr.Dataset) -> xr.Dataset:
     return flat.isel(run=np.flatnonzero(flat["converged"].values))
 
 
+def named(W: np.ndarray) -> list[geometry.Piece]:
+    """The pieces of a solution, without a warning where many features hang together: here that is an answer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return geometry.pieces(W)
+
+
 def solutions(dataset: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """`W` and `D_i` of every certified minimum."""
     flat = certified(dataset)
@@ -67,7 +75,7 @@ def by_shape(dataset: xr.Dataset) -> dict[str, list[np.ndarray]]:
     """`D_i` of the features of each named piece that shares no direction with more, all solutions together."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in LEVELS}
     for W, shares in solutions(dataset):
-        for piece in geometry.pieces(W):
+        for piece in named(W):
             if piece.name in found and len(piece.duplicates) == 0:
                 found[piece.name].append(shares[piece.features])
     return found
@@ -75,7 +83,7 @@ def by_shape(dataset: xr.Dataset) -> dict[str, list[np.ndarray]]:
 
 def products(dataset: xr.Dataset) -> dict[str, int]:
     """In how many solutions a digon stands orthogonally beside each base of a bipyramid."""
-    names = [{piece.name for piece in geometry.pieces(W)} for W, _ in solutions(dataset)]
+    names = [{piece.name for piece in named(W)} for W, _ in solutions(dataset)]
     return {title: sum({base, shapes.DIGON} <= here for here in names) for title, base in TEGUM.items()}
 
 
@@ -140,7 +148,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     shake = np.random.default_rng(0)
     for k, p in enumerate(known["density"].values):
         here = known.isel(run=k)
-        for piece in geometry.pieces(here["W"].transpose("hidden", "feature").values):
+        for piece in named(here["W"].transpose("hidden", "feature").values):
             name = piece.name if piece.name in LEVELS else "other"
             for share in here["dimensionality"].values[piece.features]:
                 at[name].append((np.exp(shake.normal(0, 0.012)) / p, share))

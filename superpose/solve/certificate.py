@@ -16,6 +16,9 @@ from superpose.solve.solution import CERTIFIED, DEGENERATE, INEXACT, KINK, NOT_F
 ROUNDING = 8
 """Roundings of 1 below which no gap is told from 0: a loss scaled to order 1 has no more digits."""
 
+WEAK = 1e-3
+"""Share of the largest eigenvalue below which a third derivative of order 1 may outweigh one where probes look."""
+
 
 def flat(eigenvalues: Float[Array, " d"]) -> Bool[Array, " d"]:
     """Which eigenvalues are no more than rounding: below `3 eps^(2/3)` of the largest, 1e-10 in float64."""

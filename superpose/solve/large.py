@@ -35,8 +35,6 @@ PROBES = 10
 """Products that show the size of the largest eigenvalue."""
 LADDER = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 """Distances at which a direction of negative curvature is looked at, both ways."""
-WEAK = 1e-3
-"""Negative curvature up to this share of the largest may turn round within these distances, and then does no harm."""
 SURE = 1.0
 """Share of the lowest eigenvalue to which it is told: then its sign is certain."""
 
@@ -236,7 +234,7 @@ def _judged(value_and_grad: Callable, finer: Callable | None, within: Callable, 
     ends = _lower(ends, solved)
     falls, best = _falls(lambda t: value_and_grad(t)[0], point, ends, limit)
     lower = jnp.max(falls) > limit / 8
-    steep = ~lower & (ends.lowest < -jnp.maximum(WEAK * ends.largest, 2 * limit))
+    steep = ~lower & (ends.lowest < -jnp.maximum(certificate.WEAK * ends.largest, 2 * limit))
     unseen = -ends.low[-1] / 2 if len(point.theta) > krylov.LOW else jnp.zeros_like(limit)
     bending = jnp.where(lower | steep, -ends.lowest / 2, jnp.where(unseen > limit, unseen, 0))
     decrement = jnp.where(s.settled, s.decrement, solved.decrement)

@@ -14,8 +14,6 @@ from jaxtyping import Array, Bool, Float
 from superpose.solve import certificate
 from superpose.solve.quasi_newton import acceptable
 
-WEAK = 1e-3
-"""Eigenvalues below this share of the largest: a third derivative of order 1 may outweigh them where the probes are."""
 SHARES = (1.0, 0.1, 0.01, 1e-4, 1e-6)
 """Shares of the Newton step that are tried one after the other until one is accepted."""
 FAR, NEAR, ACROSS = 0.1, 0.02, 0.05
@@ -53,7 +51,7 @@ def begin(theta: Array, value: Array, gradient: Array, eigenvalues: Array, vecto
 
 def weak(eigenvalues: Float[Array, " d"]) -> Bool[Array, " d"]:
     """Which directions have little or negative curvature: the first ones, as eigenvalues ascend."""
-    return eigenvalues <= WEAK * jnp.abs(eigenvalues).max()
+    return eigenvalues <= certificate.WEAK * jnp.abs(eigenvalues).max()
 
 
 def unfinished(s: State, *, limit: Callable[[Array], Array]) -> Bool[Array, ""]:
