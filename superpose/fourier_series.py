@@ -148,19 +148,19 @@ def series_terms(
     own, every = _own(sets, psi), one + rest
     mine = _q_of_own(sets, taken, own)
     without = quotient(every - mine, _plus_one(mine))  # prod over other sets of (1 + q), less 1
-    kept, left = every, _plus_one(without)
+    counted, left = every, _plus_one(without)
     if sets.removed:
         stays = 1 - taken.part[None]
-        kept, left = rest + scaled(stays, _plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
+        counted, left = rest + scaled(stays, _plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
     chain = scaled((aside.cross * without_own(sets, taken))[None], cross)
     crossed, of_cube = chain * own.chi, None
     if aside.cube is not None:
         square = scaled(jnp.asarray(aside.square)[None], square)
         cube = scaled(taken.whole[None] * span.kink[None] * 0.75 * T**3 / (np.pi * k) ** 4, turn)
-    of_square = square * kept
+    of_square = square * counted
     if aside.cube is not None:
-        of_cube, square = (cube * kept).real, square + scaled(aside.cube[None], cube)
-    summand = square * kept + crossed * left
+        of_cube, square = (cube * counted).real, square + scaled(aside.cube[None], cube)
+    summand = square * counted + crossed * left
     return Terms(
         complex_value=summand,
         of_square=of_square.real,
