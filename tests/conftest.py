@@ -5,6 +5,7 @@ Nearly all time would go to compiling, so XLA hardly optimises, unless `XLA_FLAG
 """
 
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -33,6 +34,28 @@ for option, value in KEPT.items():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """Commands share what they compile, with each other and with the tests, away from the user's own cache."""
+    return dict(os.environ)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command in this process, leaving its configuration of JAX out: exit code, standard output and error."""
+    from superpose import cli
+    from superpose.commands import run
+
+    def called(*arguments):
+        monkeypatch.setattr(run, "prepare", lambda _: None)
+        monkeypatch.setattr(sys, "argv", ["superpose", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return called
 
 
 def pytest_collection_modifyitems(items):
