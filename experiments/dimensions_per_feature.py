@@ -95,7 +95,7 @@ def roughly(config: Config, point: dict) -> dict:
 
 
 def solution(config: Config, point: dict, *, tolerance: float | None = None, coarser: Callable | None = None) -> dict:
-    """The same to `config.tolerance`, or another; in plain units."""
+    """What one start comes to at one density, in plain units, to `config.tolerance` or another."""
     p = point["density"]
     start = toy_model.Params(W=point["W"], b=point["b"] / jnp.sqrt(p))
     solved = solve.minimize_large(
