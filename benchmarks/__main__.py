@@ -29,7 +29,8 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from benchmarks import torch_models  # noqa: E402
-from superpose import compressed_series, expected_loss, features, phase, solve, toy_model  # noqa: E402
+from superpose import expected_loss, features, phase, solve, toy_model  # noqa: E402
+from superpose.expected_loss import compressed_series  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", CORES)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
-from superpose.compressed_series import terms_for
+from superpose.expected_loss.compressed_series import terms_for
 
 Point = dict[str, int]
 BASE: Point = {"n": 96, "m": 24, "cells": 8, "nodes": 64, "devices": 1}

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from superpose import expected_loss, features, solve, toy_model, train
+from superpose.expected_loss import accuracy
 from superpose.toy_model import Params
 
 jax.config.update("jax_enable_x64", True)
@@ -169,7 +170,7 @@ def judged(case: tuple[str, int, int]) -> dict[tuple[str, int], np.ndarray]:
         params, law = model(rng, name, n, kind)
         leaves, tree = jax.tree.flatten(law)
         nodes = jnp.asarray(max(16 * most, 4096))
-        truth = float(expected_loss._by_product(params.W, params.b, leaves, nodes, tree)[0].sum())
+        truth = float(accuracy._by_product(params.W, params.b, leaves, nodes, tree)[0].sum())
         if truth < NO_LOSS * float(jnp.trace(features.covariance(law, n=n))):
             continue
         for precision in (np.float64, np.float32):

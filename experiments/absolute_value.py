@@ -22,8 +22,8 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose import features, hidden_layer, sweep, train
-from superpose.findings import Finding
 from superpose.plot.template import DIVERGING, TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "absolute-value"
 TITLE = "The absolute value: a positive and a negative neuron for each feature"

@@ -22,9 +22,9 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose import features, hidden_layer, neurons, sweep, train
-from superpose.findings import Finding
 from superpose.plot import neurons_and_features
 from superpose.plot.template import TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "absolute-value-sparsity"
 TITLE = "Absolute values through few neurons: monosemantic to polysemantic as features become rare"

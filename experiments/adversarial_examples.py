@@ -18,8 +18,8 @@ import xarray as xr
 from plotly import graph_objects as go
 
 from superpose import adversarial, features, sweep, toy_model
-from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE
+from superpose.reproduction.findings import Finding
 
 from . import dimensions_per_feature
 

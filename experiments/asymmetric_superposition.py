@@ -20,8 +20,8 @@ import xarray as xr
 from plotly import graph_objects as go
 
 from superpose import hidden_layer, solve, sweep, train
-from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE, log_axis
+from superpose.reproduction.findings import Finding
 
 NAME = "asymmetric-superposition"
 TITLE = "Asymmetric superposition with inhibition: found in minima, what it costs and saves"

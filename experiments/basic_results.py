@@ -25,8 +25,8 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose import expected_loss, features, phase, solve, sweep, toy_model, train
-from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "basic-results"
 TITLE = "Basic results: linear models keep the top m features, ReLU models superpose as features become rare"

@@ -23,8 +23,8 @@ from plotly.subplots import make_subplots
 
 from superpose import features, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import BLACK, GREY, TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "collapse"
 TITLE = "Three correlated pairs in a plane: collapse to principal components"

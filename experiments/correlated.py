@@ -16,8 +16,8 @@ from plotly.subplots import make_subplots
 
 from superpose import features, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "correlated"
 TITLE = "Correlated and anticorrelated features: orthogonal, antipodal, side by side"

@@ -18,8 +18,8 @@ from plotly import graph_objects as go
 
 from superpose import features, interference, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import GREY, TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "dimensions-per-feature"
 TITLE = "Dimensions per feature against sparsity: plateaus at 1 and at 1/2"

@@ -20,8 +20,8 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose import dynamics, interference, sweep, toy_model
-from superpose.findings import Finding
 from superpose.plot.template import BLACK, BLUE, PALE, TEMPLATE, VERMILION
+from superpose.reproduction.findings import Finding
 
 from .dimensions_per_feature import scaled_loss, xavier
 

@@ -14,9 +14,10 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from superpose import geometry, shapes
-from superpose.findings import Finding
+from superpose import geometry
+from superpose.geometry import shapes
 from superpose.plot.template import GREY, TEMPLATE
+from superpose.reproduction.findings import Finding
 
 from . import dimensions_per_feature
 

@@ -15,11 +15,12 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, geometry, shapes, solve, sweep, toy_model
+from superpose import features, geometry, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
+from superpose.geometry import shapes
 from superpose.plot import features_in_plane
 from superpose.plot.template import TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "five-features"
 TITLE = "Five features in a plane: orthogonal, antipodal pairs, pentagon"

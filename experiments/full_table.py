@@ -12,8 +12,8 @@ from typing import Any
 
 import xarray as xr
 
-from superpose import reproduction
 from superpose.commands.reproduce import text
+from superpose.reproduction import runs
 from superpose.results import ResultError, write_atomically
 
 README = Path(__file__).with_name("README.md")
@@ -24,7 +24,7 @@ LIST, FULL = "<!-- list -->", "<!-- full runs -->"
 
 def main(results: Path = RESULTS) -> None:
     """Rewrite the tables."""
-    experiments = reproduction.experiments()
+    experiments = runs.experiments()
     broken = {name: error for name, error in experiments.items() if isinstance(error, Exception)}
     if broken:
         sys.exit("\n".join(f"{name}: {error}" for name, error in broken.items()))
@@ -32,11 +32,11 @@ def main(results: Path = RESULTS) -> None:
     saved, missing = {}, []
     for name, experiment in experiments.items():
         try:
-            saved[name] = reproduction.saved(results, experiment, quick=False)
+            saved[name] = runs.saved(results, experiment, quick=False)
         except ResultError as error:
             missing.append(str(error))
     if saved:
-        page = between(page, FULL, runs(experiments, saved))
+        page = between(page, FULL, full_runs(experiments, saved))
     write_atomically(README, lambda path: path.write_text(page))
     print(*missing, sep="\n", end="\n" if missing else "", file=sys.stderr)
 
@@ -70,9 +70,9 @@ def way(experiment: Any) -> str:
     return "; ".join(ways) or "analysis"
 
 
-def runs(experiments: dict[str, Any], saved: dict[str, xr.Dataset]) -> str:
+def full_runs(experiments: dict[str, Any], saved: dict[str, xr.Dataset]) -> str:
     """What each saved run took, and each of its findings."""
-    rows = {name: reproduction.rows(experiments[name], dataset) for name, dataset in saved.items()}
+    rows = {name: runs.rows(experiments[name], dataset) for name, dataset in saved.items()}
     hold = sum(row["holds"] for found in rows.values() for row in found)
     lines = [f"{hold} of {sum(map(len, rows.values()))} findings of {len(rows)} experiments hold.", ""]
     lines += ["| experiment | holds | seconds | date | commit | machine |", "|---|---|---|---|---|---|"]

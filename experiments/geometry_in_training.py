@@ -20,8 +20,8 @@ from plotly.subplots import make_subplots
 
 from superpose import dynamics, features, geometry, interference, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import BLUE, GREY, TEMPLATE, VERMILION, log_axis
+from superpose.reproduction.findings import Finding
 
 NAME = "geometry-in-training"
 TITLE = "Geometry in training: two sets of three features become an octahedron in stages"

@@ -35,8 +35,8 @@ from plotly.subplots import make_subplots
 
 from superpose import features, hidden_layer, sweep, toy_model, train
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import BLACK, TEMPLATE, log_axis
+from superpose.reproduction.findings import Finding
 
 NAME = "getting-rid"
 TITLE = "Getting rid of superposition: a penalty on the hidden layer, and the width that the bound asks for"

@@ -22,8 +22,8 @@ from plotly.subplots import make_subplots
 
 from superpose import features, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import COLOUR_BAR, DIVERGING, TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "local-bases"
 TITLE = "Two sets of features active together: local orthogonal bases"

@@ -16,10 +16,10 @@ import xarray as xr
 from plotly import graph_objects as go
 
 from superpose import features, solve, sweep, toy_model
-from superpose.activity import loss_by_active
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
+from superpose.expected_loss.active_count import loss_by_active
 from superpose.plot.template import TEMPLATE, log_axis
+from superpose.reproduction.findings import Finding
 
 NAME = "loss-parts"
 TITLE = "What the loss is made of: by the number of active features"

@@ -16,8 +16,8 @@ from plotly import graph_objects as go
 
 from superpose import features, frames, interference, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
-from superpose.findings import Finding
 from superpose.plot.template import TEMPLATE, log_axis
+from superpose.reproduction.findings import Finding
 
 NAME = "one-feature-differs"
 TITLE = "One feature's density varied: from a pentagon to two digons"

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from superpose.findings import Finding
 from superpose.plot import phase_diagram
+from superpose.reproduction.findings import Finding
 
 from . import phase_two_one
 

@@ -16,10 +16,10 @@ import xarray as xr
 from plotly import graph_objects as go
 
 from superpose import expected_loss, features, phase, sweep, toy_model, train
-from superpose.findings import Finding
 from superpose.phase import scores
 from superpose.phase.run import compute as solved
 from superpose.plot import phase_diagram
+from superpose.reproduction.findings import Finding
 from superpose.settings import Diagram
 
 NAME = "two-in-one"

@@ -26,9 +26,9 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose import features, hidden_layer, neurons, sweep, toy_model, train
-from superpose.findings import Finding
 from superpose.plot.neurons import neurons_and_features
 from superpose.plot.template import TEMPLATE
+from superpose.reproduction.findings import Finding
 
 NAME = "privileged-basis"
 TITLE = "A privileged basis: how many features a neuron serves as they become rare"

@@ -13,9 +13,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from superpose import reproduction, results
+from superpose import results
 from superpose.commands.run import write_json
 from superpose.phase import boundary, run
+from superpose.reproduction import runs
 from superpose.settings import Diagram
 
 HERE = Path(__file__).parent / "results"
@@ -29,7 +30,7 @@ AT = (0.001, 0.1, 0.5)
 def main(source: Path = Path("results"), here: Path = HERE) -> None:
     """Write one JSON file a result; exit with 1 if any is missing."""
     jax.config.update("jax_enable_x64", True)
-    known = reproduction.experiments()
+    known = runs.experiments()
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         name: lambda name=name: phase(source / "phase", name) for name in SIZES
     }
@@ -96,8 +97,8 @@ def experiment(folder: Path, module: Any) -> dict[str, Any]:
     """The findings of a full run."""
     if isinstance(module, Exception):
         raise results.ResultError(f"an experiment cannot be imported: {module}")
-    dataset = reproduction.saved(folder, module, quick=False)
-    return {name: dataset.attrs[name] for name in MADE} | {"findings": reproduction.rows(module, dataset)}
+    dataset = runs.saved(folder, module, quick=False)
+    return {name: dataset.attrs[name] for name in MADE} | {"findings": runs.rows(module, dataset)}
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from paper.collect import AT, HERE, SIZES
-from superpose import reproduction, results
+from superpose import results
 from superpose.commands.reproduce import text
+from superpose.reproduction import runs
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
@@ -42,7 +43,7 @@ NAMES = {"phase-n2-m1": "Two", "phase-n3-m2": "Three"}
 
 def main(here: Path = HERE) -> None:
     """Write both files, or exit with 1 and say what is missing."""
-    known = reproduction.experiments()
+    known = runs.experiments()
     try:
         loaded = {name: load(here, name, wanted) for name, wanted in settings(known).items()}
     except results.ResultError as error:

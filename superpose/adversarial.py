@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from superpose import features, toy_model
-from superpose.one_by_one import eigh
+from superpose._jax.one_by_one import eigh
 
 Model = Callable[[Any, Array], Array]
 Importance = Float[Array, " n"] | Float[Array, ""] | float

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import settings
 
-from superpose import expected_loss
+from superpose.expected_loss import accuracy, relu
 
 theorem = settings(derandomize=True, deadline=None, max_examples=30, database=None)
 """Put above `@given`: the same examples in every run, no time limit on those that compile."""
@@ -18,8 +18,8 @@ RTOL = max(1e-12, 64 * EPS)
 
 def traced_anew(patch):
     """Let no function be used that was traced before `patch` changed a constant, nor kept that is traced after it."""
-    for name in ("_losses", "_by_product", "_value_and_slopes"):
-        patch.setattr(expected_loss, name, getattr(expected_loss, name).__wrapped__)
+    for module, name in ((relu, "_losses"), (accuracy, "_by_product"), (relu, "_value_and_slopes")):
+        patch.setattr(module, name, getattr(module, name).__wrapped__)
 
 
 def assert_matches_simulation(samples, theory):

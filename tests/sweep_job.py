@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from superpose import chunks, processes, sweep
+from superpose import processes, sweep
 from superpose.results import ResultError
+from superpose.sweep import chunks
 
 WIDTH, DEVICES = 3, 2
 CHUNKS = 34

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from checks import assert_close
 
-from superpose import activity, expected_loss, features, toy_model
+from superpose import expected_loss, features, toy_model
+from superpose.expected_loss import active_count
 
 N = 4
 P = np.array([0.5, 0.3, 0.1, 0.2])
@@ -24,7 +25,7 @@ def params():
 
 def loss_by_active(key, params, law, importance=1.0, *, most, draws):
     """Compiled as a whole."""
-    found = partial(activity.loss_by_active, most=most, draws=draws)
+    found = partial(active_count.loss_by_active, most=most, draws=draws)
     return jax.jit(found)(key, params, law, jnp.asarray(importance, float))
 
 
@@ -78,7 +79,7 @@ def test_one_active_feature_stored_without_error_costs_nothing(key):
 @pytest.mark.x64
 def test_active_sets_have_k_features_and_the_right_law(key):
     k, draws = 2, 20_000
-    sample = jax.jit(jax.vmap(lambda key: activity.sample_active(key, jnp.asarray(P, float), k, most=3)))
+    sample = jax.jit(jax.vmap(lambda key: active_count.sample_active(key, jnp.asarray(P, float), k, most=3)))
     found = np.asarray(sample(jax.random.split(key, draws)))
     assert np.all(found.sum(1) == k)
     odds = P / (1 - P)
@@ -110,4 +111,4 @@ def test_extreme_densities(key, params, p):
 )
 def test_mistakes_are_named(key, params, wrong, says):
     with pytest.raises(ValueError, match=says):
-        activity.loss_by_active(key, params, **({"distribution": features.SparseUniform(0.1)} | wrong))
+        active_count.loss_by_active(key, params, **({"distribution": features.SparseUniform(0.1)} | wrong))

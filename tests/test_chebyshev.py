@@ -7,7 +7,7 @@ import pytest
 from checks import EPS
 from numpy.polynomial import Chebyshev
 
-from superpose import chebyshev
+from superpose.expected_loss import chebyshev
 
 
 def numbers(terms):

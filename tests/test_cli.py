@@ -21,9 +21,10 @@ import pytest
 import xarray as xr
 from command_line import TINY, one_line, start, strict
 
-from superpose import chunks, results
+from superpose import results
 from superpose.phase import sampled
 from superpose.settings import Diagram, Processes
+from superpose.sweep import chunks
 
 pytestmark = pytest.mark.x64
 

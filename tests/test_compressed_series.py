@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from checks import EPS, traced_anew
 
-from superpose import compressed_series, expected_loss, features, fourier_series, many_inputs
-from superpose.compressed_series import applies
-from superpose.magnitudes import BINARY, UNIFORM
-from superpose.sets import sets_of
+from superpose import expected_loss, features
+from superpose.expected_loss import compressed_series, compressed_sums, fourier_series
+from superpose.expected_loss.compressed_series import applies
+from superpose.expected_loss.sets import sets_of
+from superpose.features.magnitudes import BINARY, UNIFORM
 from superpose.toy_model import Params
 
 N = 40
@@ -45,7 +46,9 @@ def compressed(W, b, p, nodes):
 @partial(jax.jit, static_argnums=3)
 def direct(W, b, p, nodes):
     sets = sets_of(features.SparseUniform(p), n=N, dtype=W.dtype)
-    value, by_g, by_b = fourier_series.losses_and_slopes(sets, UNIFORM, W.T @ W, b, nodes=nodes, spread=many_inputs.SPREAD)
+    value, by_g, by_b = fourier_series.losses_and_slopes(
+        sets, UNIFORM, W.T @ W, b, nodes=nodes, spread=compressed_sums.SPREAD
+    )
     by_g = IMPORTANCE[None] * by_g
     return (IMPORTANCE * value).sum(), (W @ (by_g + by_g.T), IMPORTANCE * by_b)
 

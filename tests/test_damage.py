@@ -9,8 +9,9 @@ import pytest
 import scipy.io
 import xarray as xr
 
-from superpose import chunks, results
+from superpose import results
 from superpose.settings import Diagram
+from superpose.sweep import chunks
 
 pytestmark = pytest.mark.x64
 

@@ -26,7 +26,8 @@ from loss_models import (
     zoo,
 )
 
-from superpose import binary_states, box_averages, expected_loss, features
+from superpose import expected_loss, features
+from superpose.expected_loss import binary_states, box_quadrature
 from superpose.toy_model import Params
 
 # --- the oracles themselves
@@ -111,7 +112,7 @@ def test_closed_form_for_few_features_is_what_the_series_tends_to(monkeypatch):
     W, b = make_models(3, 2, 4, seed=1)
     p = jnp.tile(jnp.array([[0.2, 0.7, 1.0]]), (4, 1))
     closed = side_by_side(W, b, p, 64)
-    monkeypatch.setattr(box_averages, "MOST_FLAT", 0)
+    monkeypatch.setattr(box_quadrature, "MOST_FLAT", 0)
     series = side_by_side(W, b, p, 512)
     assert np.any(series != closed)  # two ways
     # Up to three kinked terms of three features at 512 nodes: 1e-7 allows for overlaps that are almost 0.

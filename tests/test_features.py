@@ -16,6 +16,7 @@ from superpose.features import (
     SparseSymmetric,
     SparseUniform,
     Together,
+    distributions,
 )
 
 LAWS = [SparseUniform, SparseBinary, SparseSymmetric, SparseExponential]
@@ -160,8 +161,8 @@ def test_no_rounding_makes_two_exclusive_features_active(monkeypatch, key):
     n, rng = 64, np.random.default_rng(0)  # sums of 32 terms or more are not taken in order
 
     def active(v, p):
-        monkeypatch.setattr(features, "_uniform", lambda *_: v[None])
-        return features._active_sets(key, Exclusive(SparseBinary(p), sets=(0,) * n), n=n)
+        monkeypatch.setattr(distributions, "_uniform", lambda *_: v[None])
+        return distributions._active_sets(key, Exclusive(SparseBinary(p), sets=(0,) * n), n=n)
 
     for _ in range(5):
         p = jnp.asarray(rng.dirichlet(np.ones(n)) * 0.999, float)

@@ -8,9 +8,10 @@ import pytest
 from checks import EPS, assert_close
 from loss_models import LAWS, SETS
 
-from superpose import binary_states, features, few_active
-from superpose.sets import sets_of
-from superpose.shares import idle_shares
+from superpose import features
+from superpose.expected_loss import binary_states, low_order
+from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.shares import idle_shares
 
 KINDS = {
     "independent": lambda x: x,
@@ -71,7 +72,7 @@ def brute_moments(g, b, law, kind, removed):
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_moments_are_those_of_the_enumeration(law, kind):
     sets, magnitude, g, b = setting(law, kind)
-    found = few_active.moments(sets, magnitude, idle_shares(sets, g), g, b)
+    found = low_order.moments(sets, magnitude, idle_shares(sets, g), g, b)
     expected = brute_moments(np.asarray(g, float), np.asarray(b, float), magnitude, kind, sets.removed)
     assert (found.fourth is None) == (kind != "independent" or law in ("symmetric", "exponential"))
     for value, truth in zip(found, expected, strict=True):
@@ -82,7 +83,7 @@ def test_moments_are_those_of_the_enumeration(law, kind):
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_set_moments_are_those_of_each_set(law, kind):
     sets, magnitude, gram, _ = setting(law, kind)
-    first, second, _ = few_active.set_moments(sets, magnitude, gram)
+    first, second, _ = low_order.set_moments(sets, magnitude, gram)
     mu1, mu2, *_ = magnitude.moments
     G = np.asarray(gram, float)
     for s in range(len(sets.chance)):
@@ -111,7 +112,7 @@ def test_low_order_is_the_share_of_at_most_one_active_set(law, kind):
             x = u if active == [i] else 0
             expected[i] += chance * np.sum(weight * (x - y) ** 2)
     # The cell with the crossing, and the exponential's last cell: 1e-4 of its squared size.
-    found = few_active.low_order(sets, magnitude, idle_shares(sets, gram), gram, b)
+    found = low_order.low_order(sets, magnitude, idle_shares(sets, gram), gram, b)
     assert_close(found, expected, rtol=1e-3 if law == "exponential" else 1e-6)
 
 
@@ -126,4 +127,4 @@ def test_states_are_all_patterns_and_their_probability_adds_up(kind, monkeypatch
     losses = binary_states.losses(sets, law, jnp.zeros((5, 5)), jnp.ones(5), nodes=0)
     assert_close(losses, np.full(5, 0.7), rtol=64 * EPS)
     monkeypatch.setattr(binary_states, "MOST_STATES", len(expected) - 1)
-    assert not binary_states.complete(sets, law)
+    assert not binary_states.applies(sets, law)

@@ -11,8 +11,8 @@ import pytest
 from plotly import graph_objects as go
 
 from experiments import EXPERIMENTS, full_table
-from superpose import reproduction
 from superpose.plot import export, template
+from superpose.reproduction import runs
 from superpose.results import ResultError
 from tests.tiny_experiments import FAILS, command_here, tiny_package  # noqa: F401 the fixtures
 
@@ -145,22 +145,22 @@ export.write({Path(sys.argv[1], f"a.{kind}"): go.Figure() for kind in export.FOR
 def test_readme_lists_every_experiment():
     page = full_table.README.read_text()
     listed = page.split(full_table.LIST)[1].strip()
-    assert listed == full_table.listing(reproduction.experiments()), "run `python -m experiments.full_table`"
+    assert listed == full_table.listing(runs.experiments()), "run `python -m experiments.full_table`"
     assert listed.count("\n") == 1 + len(EXPERIMENTS)
 
 
 def test_table_of_runs_comes_from_saved_results(command, tiny):
     command("reproduce")
-    known = reproduction.experiments()
-    saved = {name: reproduction.saved(Path("results/reproduce"), known[name], quick=False) for name in known}
-    table = full_table.runs(known, saved)
+    known = runs.experiments()
+    saved = {name: runs.saved(Path("results/reproduce"), known[name], quick=False) for name in known}
+    table = full_table.full_runs(known, saved)
     assert table.startswith("4 of 4 findings of 2 experiments hold.")
     assert "| `other` | largest square | 25 | 25 | equal | yes |" in table
     assert saved["other"].attrs["created"][:10] in table
     assert json.loads(saved["other"].attrs["versions"])
     tiny(other={})
     with pytest.raises(ResultError, match=r"missing; `superpose reproduce other --out nowhere` makes it"):
-        reproduction.saved(Path("nowhere"), reproduction.experiments()["other"], quick=False)
+        runs.saved(Path("nowhere"), runs.experiments()["other"], quick=False)
 
 
 def test_table_between_marks_is_replaced():

@@ -10,9 +10,9 @@ from checks import EPS, assert_close
 from test_few_active import CASES, KINDS, LAWS, SETS, setting
 
 from superpose import features
-from superpose.fourier_series import closed_part, highest, node_numbers, series, series_and_slopes
-from superpose.period import period
-from superpose.sets import sets_of
+from superpose.expected_loss.fourier_series import closed_part, highest, node_numbers, series, series_and_slopes
+from superpose.expected_loss.period import period
+from superpose.expected_loss.sets import sets_of
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)

@@ -10,7 +10,8 @@ from checks import theorem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superpose import geometry, shapes
+from superpose import geometry
+from superpose.geometry import shapes
 
 pytestmark = pytest.mark.x64
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from superpose import devices, expected_loss, features, identity, results, source, sweep
+from superpose import expected_loss, features, results, sweep
+from superpose.sweep import devices, identity, source
 from superpose.toy_model import Params
 from tests.conftest import X64
 
@@ -42,7 +43,7 @@ def loss(law, nodes):
 
 
 def program(function, points=POINTS):
-    return identity.program_digest(devices.lowered(function, sweep._checked(points, None)))
+    return identity.program_digest(devices.lowered(function, sweep.sweep._checked(points, None)))
 
 
 # --- digests
@@ -185,7 +186,7 @@ def test_version_that_made_another_program_is_told(tmp_path):
 def test_result_of_another_platform_is_compared_as_it_would_be_there(tmp_path):
     path, points = tmp_path / "a.nc", {"x": np.array([1.0, 2.0, 3.0])}
     compute(path)
-    there = identity.program_digest(devices.lowered(double, sweep._checked(points, None), platform="cuda"))
+    there = identity.program_digest(devices.lowered(double, sweep.sweep._checked(points, None), platform="cuda"))
     again(path, platform="cuda", program_sha256=there)
     assert compute(path)["y"].values.tolist() == [2, 4, 6]
     with pytest.raises(results.ResultError, match="another program"):
@@ -226,6 +227,7 @@ def findings(dataset):
         ("OTHER\n", "LIMIT\n", True),
         ("import os", "import sys", True),
         ("circle * x", "circle *  x  # a comment", True),
+        ("def helper(x):\n", 'def helper(x):\n    """What it does."""\n', True),
         ("circle * x", "circle + x", False),
         ("LIMIT, OTHER = 3", "LIMIT, OTHER = 2", False),
         ("import pi", "import tau", False),

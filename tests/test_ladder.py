@@ -7,7 +7,8 @@ import pytest
 from checks import EPS
 from test_magnitudes import LAWS
 
-from superpose.ladder import ladder, powers, scaled
+from superpose._jax.complex_numbers import scaled
+from superpose.features.characteristic import powers
 
 NODES = 128
 THETA = (0.0, 1e-30, -1e-9, 1e-4, 0.003, -0.1, 0.999, 1.0, 1.7, -3.1, 6.2831, 12.0)
@@ -26,7 +27,7 @@ def nodes(count=NODES):
 @pytest.mark.parametrize("name", LAWS)
 def test_ladder_is_psi_at_every_multiple(name):
     theta = jnp.asarray(THETA)
-    found = jax.jit(lambda t: climb(ladder(LAWS[name], t, 2)))(theta)
+    found = jax.jit(lambda t: climb(LAWS[name].recurrence(t, 2)))(theta)
     with jax.enable_x64(True):
         wide = jnp.asarray(np.asarray(theta, float))[:, None] * jnp.asarray(np.asarray(nodes(), float))[None, :]
         expected = LAWS[name].derivatives(wide, 2)
@@ -39,7 +40,7 @@ def test_ladder_is_psi_at_every_multiple(name):
 @pytest.mark.parametrize("name", LAWS)
 def test_ladder_gives_as_many_derivatives_as_asked(name, order):
     theta = jnp.asarray(THETA)
-    rung = ladder(LAWS[name], theta, order)
+    rung = LAWS[name].recurrence(theta, order)
     _, values = rung.step(rung.start, jnp.ones(()))
     assert [v.shape for v in values] == [(len(THETA),)] * (order + 1)
 
@@ -55,7 +56,7 @@ def test_a_tiny_overlap_keeps_its_slope_in_float32():
     """`psi'(k theta) = i/2 - k theta/3` near 0, where `(e^{it} - 1)/(it)` would have lost it."""
     with jax.enable_x64(False):
         theta = jnp.array([1e-6], jnp.float32)
-        _, slope = climb(ladder(LAWS["uniform"], theta, 1), count=64)
+        _, slope = climb(LAWS["uniform"].recurrence(theta, 1), count=64)
         expected = 0.5j - np.arange(1, 65) * 1e-6 / 3
         np.testing.assert_allclose(np.asarray(slope)[0].imag, expected.imag, rtol=1e-6)
         np.testing.assert_allclose(np.asarray(slope)[0].real, expected.real, rtol=0, atol=1e-7)

@@ -8,8 +8,9 @@ from checks import EPS, assert_close, traced_anew
 from jax.flatten_util import ravel_pytree
 from loss_models import make_params, of_kind, outputs, side_by_side, total, uniform_outputs, value_and_gradient, zoo
 
-from superpose import binary_states, box_averages, expected_loss, features, fourier_series
-from superpose.sets import sets_of
+from superpose import expected_loss, features
+from superpose.expected_loss import binary_states, box_quadrature, fourier_series
+from superpose.expected_loss.sets import sets_of
 from superpose.toy_model import Params
 
 
@@ -72,7 +73,7 @@ def test_gradient_agrees_with_autodiff_of_the_series(law, kind, monkeypatch):
 def test_gradient_of_the_series_tends_to_that_of_the_closed_form(monkeypatch):
     params, distribution = make_params(n=3), features.SparseUniform(jnp.array([0.2, 0.7, 1.0]))
     _, closed = value_and_gradient(params, distribution, jnp.ones(3))
-    monkeypatch.setattr(box_averages, "MOST_FLAT", 0)
+    monkeypatch.setattr(box_quadrature, "MOST_FLAT", 0)
     traced_anew(monkeypatch)
     _, series = jax.jit(value_and_gradient)(params, distribution, jnp.ones(3))
     assert np.any(series.W != closed.W)  # two ways

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from checks import EPS
 
-from superpose import features, fourier_series, many_inputs
-from superpose.many_inputs import SPREAD
-from superpose.own_feature import Aside, aside
-from superpose.period import period
-from superpose.sets import sets_of
-from superpose.shares import left_of, part_of
+from superpose import features
+from superpose.expected_loss import compressed_sums, fourier_series
+from superpose.expected_loss.compressed_sums import SPREAD
+from superpose.expected_loss.own_feature import Aside, aside
+from superpose.expected_loss.period import period
+from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.shares import left_of, part_of
 
 LAW = features.SparseUniform.magnitude
 
@@ -22,9 +23,9 @@ def problem():
 
 
 def period_of(p, g, b):
-    known = many_inputs.sums(g)
-    reached, _ = many_inputs.reach_of(g, many_inputs.size_of(known))
-    return many_inputs.period(LAW, p, known, reached, b, nodes=32)
+    known = compressed_sums.sums(g)
+    reached, _ = compressed_sums.reach_of(g, compressed_sums.size_of(known))
+    return compressed_sums.period(LAW, p, known, reached, b, nodes=32)
 
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 1.0])
@@ -57,13 +58,13 @@ def test_closed_part_is_that_of_the_general_form(density):
         span = period_of(p, g, b)
         general = fourier_series.closed_part(sets, LAW, span, g, b, own, nodes=32, spread=SPREAD)
         w = fourier_series.highest(span, 32)
-        fade = many_inputs.faded(g, w)
-        taken = many_inputs.Taken(*(x.sum(0) for x in many_inputs.taken_by(left_of(p, w[None] * g, 40, SPREAD), g)))
-        later = many_inputs.turning_up(LAW, p, g, w, fade)
+        fade = compressed_sums.faded(g, w)
+        taken = compressed_sums.Taken(*(x.sum(0) for x in compressed_sums.taken_by(left_of(p, w[None] * g, 40, SPREAD), g)))
+        later = compressed_sums.turning_up(LAW, p, g, w, fade)
         part = part_of(later.count, later.drift)
-        alone = many_inputs.single(LAW, p, g, b, w, fade, own).value
-        given = many_inputs.Split(jnp.diagonal(g), many_inputs.sums(g), own)
-        return general, many_inputs.closed_part(LAW, p, span, b, given, taken, alone, part, nodes=32)
+        alone = compressed_sums.single(LAW, p, g, b, w, fade, own).value
+        given = compressed_sums.Split(jnp.diagonal(g), compressed_sums.sums(g), own)
+        return general, compressed_sums.closed_part(LAW, p, span, b, given, taken, alone, part, nodes=32)
 
     general, found = both(jnp.asarray(density))
     np.testing.assert_allclose(found, general, rtol=0, atol=256 * EPS * np.abs(general).max())
@@ -78,16 +79,16 @@ def test_stated_slopes_are_those_of_the_sums():
     own = Aside(loss=jnp.zeros(40), square=square, cross=jnp.zeros(40), cube=cube)
 
     def alone(g, b, w, own=own):
-        return many_inputs.single(LAW, p, g, b, w, many_inputs.faded(g, w), own)
+        return compressed_sums.single(LAW, p, g, b, w, compressed_sums.faded(g, w), own)
 
     def reached(g, size):
-        return many_inputs.reach_of(g, size)[0]
+        return compressed_sums.reach_of(g, size)[0]
 
-    _, by_size = many_inputs.reach_of(g, size)
+    _, by_size = compressed_sums.reach_of(g, size)
     _, moved = jax.jvp(lambda g: reached(g, size), (g,), (along,))
     for row in np.eye(3):
-        factors = many_inputs.Reach(*(jnp.full(40, x) for x in row))
-        slope = (many_inputs.reach_slope(g, size, factors) * along).sum(0)
+        factors = compressed_sums.Reach(*(jnp.full(40, x) for x in row))
+        slope = (compressed_sums.reach_slope(g, size, factors) * along).sum(0)
         expected = sum(x * y for x, y in zip(factors, moved, strict=True))
         np.testing.assert_allclose(slope, expected, rtol=1e-11, atol=1e-11)
     _, expected = jax.jvp(lambda size: reached(g, size), (size,), (jnp.ones(40),))
@@ -97,18 +98,18 @@ def test_stated_slopes_are_those_of_the_sums():
     _, by_w = jax.jvp(lambda w: alone(g, b, w).value, (w,), (jnp.ones(40),))
     _, by_g = jax.jvp(lambda g: alone(g, b, w).value, (g,), (along,))
     _, by_cube = jax.jvp(lambda cube: alone(g, b, w, own._replace(cube=cube)).value, (own.cube,), (jnp.ones(40),))
-    slope = (many_inputs.single_slope(LAW, p, g, b, w, many_inputs.faded(g, w), own) * along).sum(0)
+    slope = (compressed_sums.single_slope(LAW, p, g, b, w, compressed_sums.faded(g, w), own) * along).sum(0)
     for found, truth in ((value.by_b, by_b), (value.by_w, by_w), (value.by_cube, by_cube), (slope, by_g)):
         np.testing.assert_allclose(found, truth, rtol=1e-11, atol=1e-13)
 
     def turning(g, w):
-        return many_inputs.turning_up(LAW, p, g, w, many_inputs.faded(g, w))
+        return compressed_sums.turning_up(LAW, p, g, w, compressed_sums.faded(g, w))
 
     w = w / 10
-    later, fade = turning(g, w), many_inputs.faded(g, w)
+    later, fade = turning(g, w), compressed_sums.faded(g, w)
     for k in range(2):
         _, by_w = jax.jvp(lambda w, k=k: turning(g, w)[k], (w,), (jnp.ones(40),))
         _, by_g = jax.jvp(lambda g, k=k: turning(g, w)[k], (g,), (along,))
-        slope = many_inputs.turning_up_slope(LAW, p, g, w, fade, tuple(jnp.outer(jnp.eye(2)[k], jnp.ones(40))))
+        slope = compressed_sums.turning_up_slope(LAW, p, g, w, fade, tuple(jnp.outer(jnp.eye(2)[k], jnp.ones(40))))
         np.testing.assert_allclose(later[2 + k], by_w, rtol=1e-11, atol=1e-13)
         np.testing.assert_allclose((slope * along).sum(0), by_g, rtol=1e-11, atol=1e-13)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import EPS, assert_close
 
-from superpose import models_last
+from superpose._jax import models_last
 
 pytestmark = pytest.mark.x64
 

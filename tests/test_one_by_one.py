@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from checks import EPS, assert_close
 
-from superpose import devices, one_by_one
+from superpose._jax import one_by_one
+from superpose.sweep import devices
 
 SIDE_BY_SIDE = """
 from concurrent.futures import ThreadPoolExecutor
 import jax, jax.numpy as jnp, numpy as np
-from superpose import one_by_one, sweep
+from superpose import sweep
+from superpose._jax import one_by_one
 
 a = np.random.default_rng(0).standard_normal((100, 40, 40), np.float32)
 a = a + a.swapaxes(1, 2)

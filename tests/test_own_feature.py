@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from exact_oracles import uniform_losses
 
-from superpose import binary_states, features, fourier_series, magnitudes, own_feature
-from superpose.expected_loss import relu_output
-from superpose.sets import sets_of
+from superpose import features
+from superpose.expected_loss import binary_states, fourier_series, own_feature, relu_output
+from superpose.expected_loss.sets import sets_of
+from superpose.features import magnitudes
 from superpose.toy_model import Params
 
 

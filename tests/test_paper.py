@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from paper import collect, numbers
-from superpose import reproduction, results
+from superpose import results
+from superpose.reproduction import runs
 from tests.tiny_experiments import command_here, tiny_package  # noqa: F401 the fixtures
 
 pytestmark = pytest.mark.x64
@@ -24,7 +25,7 @@ def here(tmp_path, tiny, command):  # noqa: ARG001 it needs the experiments
     folder.mkdir(parents=True)
     for name in COMMITTED:
         (folder / f"{name}.json").write_text((collect.HERE / f"{name}.json").read_text())
-    for name, module in reproduction.experiments().items():
+    for name, module in runs.experiments().items():
         (folder / f"{name}.json").write_text(json.dumps(collect.experiment(Path("results/reproduce"), module)))
     return folder
 

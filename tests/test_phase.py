@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superpose import chunks, solve, sweep
+from superpose import solve, sweep
 from superpose.expected_loss import relu_output
 from superpose.features import SparseUniform, last_importance
 from superpose.phase import (
@@ -36,6 +36,7 @@ from superpose.phase import run as phase_run
 from superpose.phase.diagram import starts as eager_starts
 from superpose.phase.scores import label_boundary
 from superpose.results import ResultError
+from superpose.sweep import chunks
 from superpose.toy_model import Params
 from tests.checks import EPS, RTOL, theorem
 

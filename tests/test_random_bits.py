@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from superpose import random_bits
+from superpose._jax import random_bits
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])

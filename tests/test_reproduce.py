@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from superpose import catalogue, chunks, reproduction, results
+from superpose import results
+from superpose.reproduction import catalogue, runs
+from superpose.sweep import chunks
 from tests.tiny_experiments import FAILS, command_here, tiny_package, write_package  # noqa: F401 the fixtures
 
 pytestmark = pytest.mark.x64
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.x64
 LAUNCH = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from superpose import catalogue
+from superpose.reproduction import catalogue
 catalogue.PACKAGE = "tiny"
 from superpose.cli import main
 main()
@@ -331,7 +333,7 @@ def test_list_without_experiments_is_told(command, monkeypatch):
 
 
 def test_list_is_that_of_the_experiments():
-    known = reproduction.experiments()
+    known = runs.experiments()
     assert catalogue.titles() == {name: module.TITLE for name, module in known.items()}
 
 
@@ -359,8 +361,9 @@ def test_experiments_are_found_inside_superpose_too(tmp_path):
     code = """
 import sys
 sys.path = [sys.argv[1], *(path for path in sys.path if path != sys.argv[2])]
-from superpose import catalogue, reproduction
-known = reproduction.experiments()
+from superpose.reproduction import catalogue
+from superpose.reproduction import runs
+known = runs.experiments()
 assert catalogue.PACKAGE == "superpose.experiments" and "experiments" not in sys.modules
 print(*(f"{name} {module.__name__}" for name, module in known.items()), sep="\\n")
 """

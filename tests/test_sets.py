@@ -11,8 +11,9 @@ from checks import EPS, assert_close, theorem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superpose import features, sets
-from superpose.magnitudes import UNIFORM
+from superpose import features
+from superpose.expected_loss import sets
+from superpose.features.magnitudes import UNIFORM
 
 SETS = (0, 1, 0, 2, 1, 1)
 DISTRIBUTIONS = {

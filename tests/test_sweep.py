@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from superpose import chunks, devices, results, sweep
+from superpose import results, sweep
+from superpose.sweep import chunks, devices
 from superpose.toy_model import Params
 from tests import sweep_job
 from tests.checks import RTOL

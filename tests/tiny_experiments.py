@@ -5,8 +5,9 @@ import textwrap
 
 import pytest
 
-from superpose import catalogue, cli
+from superpose import cli
 from superpose.commands import run
+from superpose.reproduction import catalogue
 
 EXPERIMENT = """
     from dataclasses import dataclass
@@ -15,7 +16,7 @@ EXPERIMENT = """
     import numpy as np
     from plotly import graph_objects as go
     from superpose import sweep
-    from superpose.findings import Finding
+    from superpose.reproduction.findings import Finding
 
     NAME = "{name}"
     TITLE = "Squares"

@@ -36,14 +36,14 @@ class Figures:
 def figures(command: Figures) -> int:
     """Draw what there is; a missing result is told and loses no other figure. Returns the exit code."""
     run.prepare(Processes())
-    from superpose import reproduction
     from superpose.plot import export
     from superpose.plot.template import sized
+    from superpose.reproduction import runs
     from superpose.results import ResultError
 
     drawn, failures = {}, []
     try:
-        chosen = reproduction.chosen(command.names, _drawers(command))
+        chosen = runs.chosen(command.names, _drawers(command))
     except ResultError as error:
         return run.told(error, 1)
     for name, draw in chosen.items():
@@ -67,11 +67,11 @@ def figures(command: Figures) -> int:
 
 def _drawers(command: Figures) -> dict[str, Any]:
     """What draws each figure, by its name."""
-    from superpose import reproduction
+    from superpose.reproduction import runs
 
     sizes = [f"n{n}-m{m}" for n, m in phase.PUBLISHED]
     phases = {f"phase-{size}": partial(_phase, command.results / "phase", size) for size in sizes}
-    known = reproduction.experiments()
+    known = runs.experiments()
     return phases | {name: partial(_experiment, command, experiment) for name, experiment in known.items()}
 
 
@@ -86,8 +86,8 @@ def _phase(folder: Path, size: str) -> Any:
 
 
 def _experiment(command: Figures, experiment: Any) -> Any:
-    from superpose import reproduction
+    from superpose.reproduction import runs
 
     if isinstance(experiment, Exception):
         raise experiment
-    return experiment.figure(reproduction.saved(command.results / "reproduce", experiment, quick=command.quick))
+    return experiment.figure(runs.saved(command.results / "reproduce", experiment, quick=command.quick))

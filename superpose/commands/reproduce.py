@@ -10,8 +10,8 @@ from typing import Any
 
 import tyro
 
-from superpose import catalogue
 from superpose.commands import run
+from superpose.reproduction import catalogue
 from superpose.settings import Processes
 
 
@@ -42,11 +42,11 @@ def reproduce(command: Reproduce) -> int:
     if command.list:
         return _list()
     run.prepare(Processes())
-    from superpose import reproduction
+    from superpose.reproduction import runs
     from superpose.results import ResultError
 
     try:
-        chosen = reproduction.chosen(command.names, reproduction.experiments())
+        chosen = runs.chosen(command.names, runs.experiments())
     except ResultError as error:
         return run.told(error, 1)
     start = perf_counter()
@@ -90,14 +90,14 @@ def _all(command: Reproduce, chosen: dict[str, Any]) -> tuple[list[dict[str, Any
 
 def _one(command: Reproduce, experiment: Any, rows: list[dict[str, Any]], bar: "_progress") -> None:
     """Compute or read one experiment, score it (`rows` grows), and draw it."""
-    from superpose import reproduction
+    from superpose.reproduction import runs
     from superpose.results import write_atomically
 
     if isinstance(experiment, Exception):
         raise experiment
-    how, folder = {"quick": command.quick}, reproduction.place(command.out, experiment, quick=command.quick)
-    dataset = reproduction.computed(command.out, experiment, **how, again=command.again, advance=bar.advance)
-    found = reproduction.rows(experiment, dataset)
+    how, folder = {"quick": command.quick}, runs.place(command.out, experiment, quick=command.quick)
+    dataset = runs.computed(command.out, experiment, **how, again=command.again, advance=bar.advance)
+    found = runs.rows(experiment, dataset)
     rows += found
     run.write_json(folder / "findings.json", found)
     figure = experiment.figure(dataset)
@@ -108,7 +108,7 @@ def _one(command: Reproduce, experiment: Any, rows: list[dict[str, Any]], bar: "
 
 def _told(command: Reproduce, experiment: Any, error: Exception) -> str:
     """An error in one line; the traceback of one that nobody foresaw goes to a file."""
-    from superpose import reproduction
+    from superpose.reproduction import runs
     from superpose.results import ResultError
 
     if isinstance(error, ResultError):
@@ -117,7 +117,7 @@ def _told(command: Reproduce, experiment: Any, error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     line = run.first_line(error)
     if experiment is not error:
-        file = reproduction.place(command.out, experiment, quick=command.quick) / "error.txt"
+        file = runs.place(command.out, experiment, quick=command.quick) / "error.txt"
         with suppress(OSError):
             file.write_text("".join(traceback.format_exception(error)))
             line += f" (traceback in {file})"

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from superpose import one_by_one, weights
+from superpose import weights
+from superpose._jax import one_by_one
 
 
 def gram(W: Float[Array, "m n"]) -> Float[Array, "n n"]:

@@ -11,12 +11,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from superpose import source, sweep
+from superpose import sweep
 from superpose.labels import LABELS
 from superpose.phase import boundary, scores
 from superpose.phase.candidates import candidates
 from superpose.phase.diagram import axes, solve_row
 from superpose.settings import Diagram
+from superpose.sweep import source
 
 CELL = ("density", "importance")
 AXES = {

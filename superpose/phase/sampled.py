@@ -9,7 +9,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array
 
-from superpose import chunks, features, processes, sweep, toy_model, train
+from superpose import features, processes, sweep, toy_model, train
 from superpose.settings import Diagram
 
 STEPS, DRAWS = 5_000, 1_000_000
@@ -52,7 +52,7 @@ def check_cells(dataset: xr.Dataset, diagram: Diagram, cells: int, folder: Path 
     settings = _Check(diagram, cells, STEPS, DRAWS)
     found = sweep.run(trained, points, settings=settings, folder=folder)
     if folder is not None and processes.is_first():
-        chunks.clear(folder)
+        sweep.clear(folder)
     mean, sem = found["mean"], found["sem"]
     return [
         {

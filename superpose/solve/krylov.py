@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from superpose.one_by_one import eigh
+from superpose._jax.one_by_one import eigh
 
 Vector = Float[Array, " d"]
 Product = Callable[[Vector], Vector]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from superpose.one_by_one import eigh
+from superpose._jax.one_by_one import eigh
 from superpose.solve.certificate import flat
 from superpose.solve.quasi_newton import LONGEST, acceptable
 

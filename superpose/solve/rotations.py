@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from superpose.one_by_one import eigh
+from superpose._jax.one_by_one import eigh
 
 
 def without_rotations(params: Any, direction: Any) -> Any:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.few_active import set_moments
-from superpose.ladder import kept
-from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, lift, set_sums
+from superpose._jax.stored import kept
+from superpose.expected_loss.low_order import set_moments
+from superpose.expected_loss.sets import Sets, lift, set_sums
+from superpose.features import Magnitude
 
 TAIL = 3.0
 """y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""

@@ -1,4 +1,4 @@
-"""The series of `superpose.fourier_series` for many features of one density, with sums over features compressed.
+"""The series of `fourier_series` for many features of one density, with sums over features compressed.
 
 On the nodes `w_k = k theta_i` of output i, a factor `1 + q` of the product and its logarithm are analytic functions of
 `w_k g_ij`, so a Chebyshev series in `x_ij = theta_i g_ij / tau`, tau the largest, holds them for all j at once:
@@ -26,26 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose import chebyshev, fourier_series
-from superpose.fourier_series import (
-    Factors,
-    Slopes,
-    Terms,
-    apart,
-    by_part,
-    by_share,
-    highest,
-    node_numbers,
-    q_of,
-    quotient,
-    series_terms,
-    slopes_of,
-    turns,
-)
-from superpose.ladder import kept, ladder, scaled
-from superpose.logarithms import expm1, log1p_less
-from superpose.magnitudes import UNIFORM, Magnitude
-from superpose.many_inputs import (
+from superpose._jax.complex_numbers import expm1, log1p_less, quotient, scaled
+from superpose._jax.models_last import chosen
+from superpose._jax.stored import kept
+from superpose.expected_loss import chebyshev, fourier_series
+from superpose.expected_loss.compressed_sums import (
     SPREAD,
     Later,
     Reach,
@@ -70,11 +55,25 @@ from superpose.many_inputs import (
     with_own,
     without_own,
 )
-from superpose.models_last import chosen
-from superpose.own_feature import Aside, diagonal
-from superpose.period import Period
-from superpose.sets import Sets, combine, product
-from superpose.shares import SMALLEST, Shares, left_of, part_of
+from superpose.expected_loss.fourier_series import (
+    Factors,
+    Slopes,
+    Terms,
+    apart,
+    by_part,
+    by_share,
+    highest,
+    node_numbers,
+    q_of,
+    series_terms,
+    slopes_of,
+    turns,
+)
+from superpose.expected_loss.own_feature import Aside, diagonal
+from superpose.expected_loss.period import Period
+from superpose.expected_loss.sets import Sets, combine, product
+from superpose.expected_loss.shares import SMALLEST, Shares, left_of, part_of
+from superpose.features import Magnitude
 
 FEWEST = 32
 """Features from which it is the faster way."""
@@ -92,8 +91,8 @@ def terms_for(nodes: int) -> int:
 
 
 def applies(sets: Sets, law: Magnitude) -> bool:
-    """Whether the features are independent, of one density, uniform, and many."""
-    return sets.kind == "independent" and sets.equal and law.name == "uniform" and len(sets.number) >= FEWEST
+    """Whether the features are independent, of one density, of a law that compresses, and many."""
+    return sets.kind == "independent" and sets.equal and law.compresses and len(sets.number) >= FEWEST
 
 
 class Large(NamedTuple):
@@ -137,7 +136,7 @@ class Bulk(NamedTuple):
     shares: tuple[Array, Array]  # sums of the real and of the imaginary parts, (4, i)
 
 
-def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
+def _bulk(law: Magnitude, p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
     tau = (jax.lax.stop_gradient(theta) * large.rest).max()
     tau = jnp.maximum(tau, 1e-3)  # powers of theta / tau must not overflow where all these overlaps are almost 0
     x = jnp.where(large.compressed, kept(theta / tau)[None] * g, 0)
@@ -146,7 +145,7 @@ def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
     skipped = (1 + LARGE) * (-1.0) ** np.arange(terms // 2)  # T_r(0)
     moments = even - jnp.asarray(skipped, x.dtype)[:, None], odd
     points = jnp.asarray(chebyshev.points(terms), g.dtype)
-    rung = ladder(UNIFORM, tau * points, 0)
+    rung = law.recurrence(tau * points, 0)
     psi = jax.lax.scan(rung.step, rung.start, k)[1][0]
     left = left_of(p, len(k) * tau * points, len(g), SPREAD)
     c = (1 - left)[None]
@@ -161,7 +160,7 @@ def _bulk(p: Array, theta: Array, g: Array, large: Large, k: Array) -> Bulk:
 
 
 def _share_functions(left: Array, x: Array) -> Array:
-    """What `many_inputs.Taken` sums over features, of even and of odd order in x beside each other, `(4, R/2)`."""
+    """What `compressed_sums.Taken` sums over features, of even and of odd order in x beside each other, `(4, R/2)`."""
     log, ratio, first, second, third, fourth = taken_by(left, x)
     odd, none = (first, third), jnp.zeros_like(log)
     even = (log, ratio, second, fourth)
@@ -219,7 +218,7 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, given: Split, span: Pe
     part, to_later = jax.vjp(part_of, found.count, found.drift)
     large = _large(g)
     overlaps = kept(jnp.take_along_axis(g, large.index, axis=0))
-    bulk = _bulk(p, theta, g, large, k)
+    bulk = _bulk(law, p, theta, g, large, k)
     left = left_of(p, nodes * theta[None] * overlaps, len(b), SPREAD)
 
     def closed_from(x: Closed) -> tuple[Array, Array]:
@@ -232,7 +231,7 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, given: Split, span: Pe
 
     (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, given, bulk.shares, alone.value, part))
     taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left), part)
-    rung = ladder(law, theta[None] * overlaps, 2)
+    rung = law.recurrence(theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
     q = q_of(sets, Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
     products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))

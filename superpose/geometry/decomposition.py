@@ -16,7 +16,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
 
-from superpose import shapes, weights
+from superpose import weights
+from superpose.geometry import shapes
 
 IGNORED = "ignored"
 SAME = 0.99
@@ -30,7 +31,7 @@ class Piece:
     """One orthogonal piece of a solution.
 
     Args:
-        name: a shape of `superpose.shapes`, "alone" for a single feature, or "none of these".
+        name: a shape of `shapes`, "alone" for a single feature, or "none of these".
         features: numbers of its features, `(k,)`, in the order of the shape's vertices.
         duplicates: `(d, 2)`, further features that stand in the direction of one of these, each with that one. A piece that is
             none of the shapes, or has only one direction, lists them all as features.

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from superpose import features
-from superpose.ladder import scaled
+from superpose._jax.complex_numbers import scaled
 
 
 class Sets(NamedTuple):

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from superpose import devices, results
+from superpose import results
+from superpose.sweep import devices
 
 
 def points_digest(points: Any) -> str:

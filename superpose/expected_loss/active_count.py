@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from superpose import features, few_active, toy_model
-from superpose.sets import sets_of
-from superpose.shares import idle_shares
+from superpose import features, toy_model
+from superpose.expected_loss import low_order
+from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.shares import idle_shares
 
 
 class Parts(NamedTuple):
@@ -64,7 +65,7 @@ def loss_by_active(
     gram = params.W.T @ params.W
     few = idle_shares(sets, gram)
     none = jnp.sum(importance * few.whole * jnp.maximum(params.b, 0) ** 2)
-    low = few_active.low_order(sets, distribution.magnitude, few, gram, params.b)
+    low = low_order.low_order(sets, distribution.magnitude, few, gram, params.b)
     exact = jnp.stack([none, jnp.sum(importance * low) - none])
     counts = _counts(sets.density, most=most)
     mean, sem = _sampled(key, params, distribution, importance, counts, most=most, draws=draws)

@@ -1,6 +1,6 @@
 """Experiments run by name: each computed once for its settings, saved with its provenance, and scored from what is saved.
 
-An experiment is a module, found by `superpose.catalogue`, with `NAME`, `TITLE`, `PAPER`, `Config`, `QUICK`, `compute`, `findings`
+An experiment is a module, found by `catalogue`, with `NAME`, `TITLE`, `PAPER`, `Config`, `QUICK`, `compute`, `findings`
 and `figure`. Its results of one configuration are in `<out>/<name>/<full or quick>-<digest of the settings>/`, so that no other
 configuration overwrites them. A result is known by its settings; where `compute` has changed since it was made, a warning says so.
 """
@@ -20,8 +20,10 @@ from typing import Any
 
 import xarray as xr
 
-from superpose import catalogue, chunks, results, source
-from superpose.findings import Finding
+from superpose import results, sweep
+from superpose.reproduction import catalogue
+from superpose.reproduction.findings import Finding
+from superpose.sweep import source
 
 RESULT = "result.nc"
 """The file of a finished experiment."""
@@ -33,7 +35,7 @@ def experiments() -> dict[str, Any]:
     """Every experiment's module by its name, in the paper's order; one that cannot be imported is its error instead.
 
     Raises:
-        ResultError: there is no package of experiments, see `superpose.catalogue`.
+        ResultError: there is no package of experiments, see `catalogue`.
     """
     try:
         return dict(map(_imported, catalogue.modules()))
@@ -126,9 +128,9 @@ def computed(
     path, unfinished, config = folder / RESULT, folder / ".chunks", configuration(experiment, quick=quick)
     if os.path.lexists(path) and not again:
         dataset = saved(out, experiment, quick=quick)
-        chunks.clear_leftovers(unfinished)
+        sweep.clear_leftovers(unfinished)
         return dataset
-    with chunks.lock(unfinished):
+    with sweep.lock(unfinished):
         if os.path.lexists(path):
             path.unlink()
             shutil.rmtree(unfinished / "sweep", ignore_errors=True)
@@ -138,7 +140,7 @@ def computed(
         dataset = dataset.assign_attrs(experiment=experiment.NAME, code_sha256=_code(experiment))
         results.save(path, dataset, config, seconds=perf_counter() - start)
         dataset = saved(out, experiment, quick=quick)
-        chunks.clear(unfinished)
+        sweep.clear(unfinished)
     return dataset
 
 

@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose import shares
-from superpose.few_active import fourth_of_many, low_cost, low_total, moments_of_outputs, own_moments
-from superpose.fourier_series import highest, rest_of
-from superpose.ladder import kept
-from superpose.magnitudes import Magnitude
-from superpose.own_feature import NONE, Aside, diagonal_of, from_sums
-from superpose.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
-from superpose.shares import cut_of, later, later_slopes, left_of
+from superpose._jax.stored import kept
+from superpose.expected_loss import shares
+from superpose.expected_loss.fourier_series import highest, rest_of
+from superpose.expected_loss.low_order import fourth_of_many, low_cost, low_total, moments_of_outputs, own_moments
+from superpose.expected_loss.own_feature import NONE, Aside, diagonal_of, from_sums
+from superpose.expected_loss.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
+from superpose.expected_loss.shares import cut_of, later, later_slopes, left_of
+from superpose.features import Magnitude
 
 SPREAD = 32.0
 """Of the shares: wide enough that Chebyshev terms hold them where they hold psi."""
 FADE = 96.0
-"""A common multiple of this and of the spread of `superpose.shares`, which R and M have."""
+"""A common multiple of this and of the spread of `shares`, which R and M have."""
 
 
 class Sums(NamedTuple):
@@ -110,7 +110,7 @@ def reach_slope(g: Array, size: Array, factors: Reach) -> Array:
 
 
 def period(law: Magnitude, p: Array, known: Sums, reached: Reach, b: Array, *, nodes: int) -> Period:
-    """`superpose.period.period`; the largest excess over a feature's mean is of a positive overlap, or of a negative one."""
+    """`period.period`; the largest excess over a feature's mean is of a positive overlap, or of a negative one."""
     mean, size = p * law.moments[0], size_of(known)
     first, variance = mean * known.first, (p * law.moments[1] - mean**2) * known.square
     level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
@@ -173,7 +173,7 @@ def single_slope(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: A
 
 
 class Later(NamedTuple):
-    """R and M of `superpose.shares`, and their slopes in w."""
+    """R and M of `shares`, and their slopes in w."""
 
     count: Array
     drift: Array
@@ -224,7 +224,7 @@ def closed_part(
     *,
     nodes: int,
 ) -> Array:
-    """`superpose.fourier_series.closed_part`, from sums."""
+    """`fourier_series.closed_part`, from sums."""
     n, mu, known, overlap = len(b), law.moments, given.known, given.overlap
     log = taken.log + jnp.log(part)
     whole, more = jnp.exp(log), -jnp.expm1(log)

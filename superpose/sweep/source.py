@@ -11,7 +11,7 @@ from superpose.results import package_version
 @cache
 def library() -> str:
     """SHA-256 of this library's source files and of the versions of JAX and NumPy."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     parts = [f"{name} {package_version(name)}".encode() for name in ("jax", "jaxlib", "numpy")]
     for path in sorted(here.rglob("*.py")):
         parts += [str(path.relative_to(here)).encode(), path.read_bytes()]
@@ -19,8 +19,11 @@ def library() -> str:
 
 
 def reached(text: str, name: str) -> str:
-    """SHA-256 of what is called `name` in a module's text, and of all that it refers to there; layout does not count."""
-    statements = ast.parse(text).body
+    """SHA-256 of what is called `name` in a module's text, and of all that it refers to there.
+
+    Layout, comments and docstrings do not count.
+    """
+    statements = _bare(ast.parse(text)).body
     found, waiting = set(), {name}
     while waiting:
         wanted = waiting.pop()
@@ -29,6 +32,23 @@ def reached(text: str, name: str) -> str:
                 found.add(k)
                 waiting |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
     return hashlib.sha256("\n".join(ast.unparse(statements[k]) for k in sorted(found)).encode()).hexdigest()
+
+
+def _bare(module: ast.Module) -> ast.Module:
+    """Without docstrings, and what else is a text of its own."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [x for x in node.body if not _is_text(x)] or [ast.Pass()]
+    return module
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a string and nothing else."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _defined(statement: ast.stmt) -> set[str]:

@@ -7,8 +7,8 @@ value: `r(y) = (y + |y|) / 2` and `r(y)^2 = (y^2 + y|y|) / 2`. While y lies in [
     y|y| = 2 y^3 / (3 T) + T y / 3 - sum_k T^2 / (pi k)^3 sin(w_k y),
 
 so their expectations are moments, which are known, and sums over `Phi(w_k)`. A period as long as y reaches on *one* side of 0
-is enough. `superpose.shares` takes the terms that fall off slowest out of Phi, and `superpose.few_active` has them in closed form;
-`superpose.own_feature` says for which outputs it is cubes instead, `(|y|^3 - y^3) / 2`, with
+is enough. `shares` takes the terms that fall off slowest out of Phi, and `low_order` has them in closed form;
+`own_feature` says for which outputs it is cubes instead, `(|y|^3 - y^3) / 2`, with
 
     |y|^3 = y^4 / (2 T) + T y^2 / 2 - T^3 / 60 + sum_k 3 T^3 / (2 (pi k)^4) cos(w_k y).
 
@@ -29,13 +29,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.few_active import Moments, low_order, moments
-from superpose.ladder import kept, ladder, powers, scaled
-from superpose.magnitudes import Magnitude, times_i_power
-from superpose.own_feature import NONE, Aside, aside
-from superpose.period import Period, period
-from superpose.sets import Sets, active_part, active_slope, lift, own_set, product, sets_along
-from superpose.shares import SPREAD, Shares, shares, without_own
+from superpose._jax.complex_numbers import plus_one, quotient, scaled, times_i_power
+from superpose._jax.stored import kept
+from superpose.expected_loss.low_order import Moments, low_order, moments
+from superpose.expected_loss.own_feature import NONE, Aside, aside
+from superpose.expected_loss.period import Period, period
+from superpose.expected_loss.sets import Sets, active_part, active_slope, lift, own_set, product, sets_along
+from superpose.expected_loss.shares import SPREAD, Shares, shares, without_own
+from superpose.features import Magnitude
+from superpose.features.characteristic import powers
 
 
 def closed_part(
@@ -147,11 +149,11 @@ def series_terms(
     square = scaled(taken.whole[None], square)
     own, every = _own(sets, psi), one + rest
     mine = _q_of_own(sets, taken, own)
-    without = quotient(every - mine, _plus_one(mine))  # prod over other sets of (1 + q), less 1
-    counted, left = every, _plus_one(without)
+    without = quotient(every - mine, plus_one(mine))  # prod over other sets of (1 + q), less 1
+    counted, left = every, plus_one(without)
     if sets.removed:
         stays = 1 - taken.part[None]
-        counted, left = rest + scaled(stays, _plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
+        counted, left = rest + scaled(stays, plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
     chain = scaled((aside.cross * without_own(sets, taken))[None], cross)
     crossed, of_cube = chain * own.chi, None
     if aside.cube is not None:
@@ -167,16 +169,12 @@ def series_terms(
         of_cube=of_cube,
         bias=-summand.imag * w,
         square=square,
-        cross=crossed * _plus_one(without),
+        cross=crossed * plus_one(without),
         one=one,
         every=every,
         crossed=crossed,
         own_slopes=[(chain * left * slope).real * w for slope in own.slopes],
     )
-
-
-def _plus_one(x: Array) -> Array:
-    return jax.lax.complex(x.real + 1, x.imag)
 
 
 def _q_of_own(sets: Sets, taken: Shares, own: Own) -> Array:
@@ -190,12 +188,6 @@ def turns(b: Array, span: Period, k: Array) -> Array:
     """`e^{i w_k b}` for each node: one product after the other."""
     rung = powers(2 * np.pi * b / span.length)
     return jax.lax.scan(rung.step, rung.start, k)[1][0]
-
-
-def quotient(x: Array, y: Array) -> Array:
-    """X / y, and 0 where y = 0."""
-    tiny = jnp.finfo(y.real.dtype).tiny
-    return scaled(1 / (y.real**2 + y.imag**2 + tiny), x * jnp.conj(y))
 
 
 class Factors(NamedTuple):
@@ -227,7 +219,7 @@ def own_overlaps(sets: Sets, g: Array) -> Array:
 
 def _first_pass(sets: Sets, law: Magnitude, taken: Shares, g: Array, theta: Array, k: Array) -> tuple:
     """Per node and output: `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own set."""
-    every, mine = ladder(law, theta[None] * g, 0), ladder(law, theta[None] * own_overlaps(sets, g), 2)
+    every, mine = law.recurrence(theta[None] * g, 0), law.recurrence(theta[None] * own_overlaps(sets, g), 2)
     factors = factors_of(sets, taken)
 
     def step(states: tuple, k: Array) -> tuple[tuple, tuple]:
@@ -294,6 +286,11 @@ def node_numbers(nodes: int, like: Array) -> Array:
     return jnp.arange(1, nodes + 1, dtype=like.dtype)
 
 
+def applies(sets: Sets, law: Magnitude) -> bool:  # noqa: ARG001
+    """To all features and laws."""
+    return True
+
+
 def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
     """Each output's loss, `(n, ...)`."""
     g, own = aside(sets, law, g, b)
@@ -325,15 +322,15 @@ def _second_pass(
 ) -> tuple[Array, Array]:
     """The series' slopes in g, shares held, `(n, n, ...)`; and `sum_k Re[square q_s]`, `(S, n, ...)`."""
     theta, factors, elsewhere = 2 * np.pi / span.length, factors_of(sets, taken), _elsewhere(sets, g)
-    rung = ladder(law, theta[None] * g, 1)
+    rung = law.recurrence(theta[None] * g, 1)
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, None]:
         state, slopes, weighed = carry
         k, square, cross, every = xs
         state, (psi, dpsi) = rung.step(state, k)
         q = q_of(sets, factors, psi)
-        rest = apart(every[None], q, taken.part[None]) if sets.removed else _plus_one(every)[None]
-        pulled = quotient(square[None] * rest + scaled(elsewhere, cross[None]), _plus_one(q))
+        rest = apart(every[None], q, taken.part[None]) if sets.removed else plus_one(every)[None]
+        pulled = quotient(square[None] * rest + scaled(elsewhere, cross[None]), plus_one(q))
         slope = (k * theta)[None] * factors.gain
         if sets.alone:
             moved = (pulled * dpsi).real * slope

@@ -1,6 +1,6 @@
 """Sweeps: a function of one point at many points, in chunks, over all local devices and all processes, resumable bit for bit.
 
-Chunks are computed as `superpose.devices` says and kept as `superpose.chunks` says. Each process takes every so-many-th, and
+Chunks are computed as `devices` says and kept as `chunks` says. Each process takes every so-many-th, and
 waits for no other until all are done. So results do not depend on the order of chunks, on devices, processes or interruptions:
 bit for bit at one width on one kind of device, and to rounding between widths.
 """
@@ -18,8 +18,9 @@ import jax
 import numpy as np
 import xarray as xr
 
-from superpose import chunks, devices, identity, processes, results
-from superpose.devices import Arrays
+from superpose import processes, results
+from superpose.sweep import chunks, devices, identity
+from superpose.sweep.devices import Arrays
 
 MEMORY = 2**28
 """Bytes that a chunk may take, unless a sweep says otherwise."""

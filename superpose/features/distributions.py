@@ -1,7 +1,7 @@
 """Feature distributions as data: who is active, how often, and how strongly.
 
 A feature is `x_i = s_i u_i`: active (`s_i = 1`) with probability `p_i`, its density, with a magnitude `u_i` from a law of
-`superpose.magnitudes`. Everything takes densities `p`, never sparsities `S = 1 - p`, which float32 cannot hold near 1.
+`magnitudes`. Everything takes densities `p`, never sparsities `S = 1 - p`, which float32 cannot hold near 1.
 The plain distributions have independent features; `Together` and `Exclusive` couple them in sets.
 
 Reference: Elhage et al. 2022, "Toy Models of Superposition", sections 2 and 6 (correlated and anticorrelated features).
@@ -16,7 +16,8 @@ from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Complex, Float, Key
 
-from superpose import magnitudes, random_bits
+from superpose._jax import random_bits
+from superpose.features import magnitudes
 
 
 @struct.dataclass
@@ -224,18 +225,3 @@ def _uniform(key: Key[Array, ""], size: int, dtype: np.dtype) -> Float[Array, " 
         return random_bits.uniform(key, size)
     v = random_bits.bits(key, size).astype(dtype) * 2.0**-32
     return jnp.minimum(v, 1 - jnp.finfo(dtype).epsneg)  # the largest integers round up to 1
-
-
-def geometric_importance(decay: Array | float, *, n: int) -> Float[Array, " n"]:
-    """Importances `decay^i`, i = 0 .. n-1, shape `(n,)`; the schedule of "Toy Models of Superposition", section 3."""
-    return jnp.asarray(decay, float) ** jnp.arange(n)
-
-
-def power_law_importance(exponent: Array | float, *, n: int) -> Float[Array, " n"]:
-    """Importances `(i + 1)^-exponent`, i = 0 .. n-1, shape `(n,)`."""
-    return jnp.arange(1, n + 1, dtype=float) ** -jnp.asarray(exponent, float)
-
-
-def last_importance(importance: Array | float, *, n: int) -> Float[Array, " n"]:
-    """Importance 1 for all features but the last, which has `importance`; shape `(n,)`: the axis of a phase diagram."""
-    return jnp.ones(n).at[-1].set(importance)

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, set_sums
+from superpose.expected_loss.sets import Sets, set_sums
+from superpose.features import Magnitude
 
 MOST_STATES = 1024
 """States up to which they are summed."""
 
 
-def complete(sets: Sets, law: Magnitude) -> bool:
+def applies(sets: Sets, law: Magnitude) -> bool:
     """Whether this is the way: binary features of at most `MOST_STATES` states."""
-    return law.name == "binary" and states(sets) is not None
+    return law.constant and states(sets) is not None
 
 
 def states(sets: Sets) -> np.ndarray | None:

@@ -6,12 +6,13 @@ expectations with a single active feature, `E r(b + g u)^2` and `E (u - r(b + g 
 """
 
 from collections.abc import Callable
-from math import factorial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
+
+from superpose.features import characteristic
 
 Real = Float[Array, "..."]
 
@@ -21,97 +22,35 @@ def _no_form(*_: Real) -> Real:
 
 
 class Magnitude(NamedTuple):
-    """A law of u.
+    """A law of u: all that the library knows of it.
 
     `moments` are E u, .., E u^4. `quantile(q)` turns a uniform number into a draw. `derivatives(t, order)` lists
-    psi(t), psi'(t), ... up to `order`, accurate near t = 0 too. `relu_square(b, g)` and `relu_error(b, g)` are
-    `E r(b + g u)^2` and `E (u - r(b + g u))^2`, elementwise. `below_cube(b, g)` is `E r(-b - g u)^3` and `own_cube(a)` the c of
-    `superpose.own_feature`, for laws that have it.
+    psi(t), psi'(t), ... up to `order`, accurate near t = 0 too, and `recurrence(theta, order)` the same at k theta, k = 1, 2, ...
+    `relu_square(b, g)` and `relu_error(b, g)` are `E r(b + g u)^2` and `E (u - r(b + g u))^2`, elementwise.
+
+    What a method needs besides, for laws that have it: `below_cube(b, g)`, `E r(-b - g u)^3`, and `own_cube(a)`, the c of
+    `superpose.expected_loss.own_feature`; `flat`, the density of u is constant on its support; `constant`, u = 1;
+    `compresses`, sums over features of one density can be compressed (`superpose.expected_loss.compressed_series`).
     """
 
     name: str
     moments: tuple[float, float, float, float]
     support: tuple[float, float]
     quantile: Callable[[Real], Real]
-    derivatives: Callable[[Real, int], list[Complex[Array, "..."]]]
+    derivatives: Callable[[Real, int], characteristic.Values]
+    recurrence: Callable[[Real, int], characteristic.Recurrence]
     relu_square: Callable[[Real, Real], Real]
     relu_error: Callable[[Real, Real], Real]
     below_cube: Callable[[Real, Real], Real] = _no_form
     own_cube: Callable[[Real], Real] = _no_form
-
-    @property
-    def flat(self) -> bool:
-        """Whether the density of u is constant on its support."""
-        return self.name in ("uniform", "symmetric")
+    flat: bool = False
+    constant: bool = False
+    compresses: bool = False
 
     @property
     def has_cubes(self) -> bool:
         """Whether `below_cube` and `own_cube` are there."""
         return self.own_cube is not _no_form
-
-
-def times_i_power(x: Complex[Array, "..."], power: int) -> Complex[Array, "..."]:
-    """`i^power x` without a multiplication."""
-    re, im = x.real, x.imag
-    return [x, jax.lax.complex(-im, re), -x, jax.lax.complex(im, -re)][power % 4]
-
-
-def phase(t: Real) -> Complex[Array, "..."]:
-    """`e^{it}`."""
-    return jax.lax.complex(jnp.cos(t), jnp.sin(t))
-
-
-def _uniform_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
-    """`psi^(d)(t) = i^d E[u^d e^{itu}]` for u ~ U[0, 1], d = 0 .. order.
-
-    |t| < 1: the series `E[u^d e^{itu}] = sum_k (it)^k / (k! (k + d + 1))`, 19 terms for float64. Elsewhere by parts:
-    `E[u^d e^{itu}] = (e^{it} - d E[u^{d-1} e^{itu}]) / (it)`.
-    """
-    small = jnp.abs(t) < 1
-    near, far = jnp.where(small, t, 0), jnp.where(small, 1, t)
-    square, exponential, out = near * near, phase(far), []
-    by_parts = jnp.zeros_like(exponential)
-    for d in range(order + 1):
-        parts = []
-        for first in (0, 1):  # the even and odd powers of (it)
-            horner = jnp.zeros_like(near)
-            for k in range(18 + first, -1, -2):
-                horner = (-1) ** (k // 2) / (factorial(k) * (k + d + 1)) + horner * square
-            parts.append(horner)
-        last = jnp.ones_like(exponential) if d == 0 else d * by_parts
-        by_parts = times_i_power(exponential - last, -1) / far
-        moment = jnp.where(small, jax.lax.complex(parts[0], near * parts[1]), by_parts)
-        out.append(times_i_power(moment, d))
-    return out
-
-
-def _binary_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
-    return [times_i_power(phase(t), d) for d in range(order + 1)]
-
-
-def _symmetric_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
-    """U = 2 v - 1 with v ~ U[0, 1], so `psi(t) = e^{-it} psi_v(2t)`; its derivatives by the product rule."""
-    return shifted(_uniform_derivatives(2 * t, order), phase(-t))
-
-
-def shifted(derivatives: list[Complex[Array, "..."]], rotation: Complex[Array, "..."]) -> list[Complex[Array, "..."]]:
-    """Derivatives in t of `e^{-it} psi_v(2t)`, from those of psi_v at 2t and from `rotation` = e^{-it}."""
-    from_parts = {
-        0: [(1, 0)],
-        1: [(-1, 0), (2, 1)],
-        2: [(-1, 0), (-4, 1), (4, 2)],
-    }  # (factor, derivative of psi_v)
-    powers = {0: [0], 1: [1, 0], 2: [0, 1, 0]}  # of i
-    return [
-        rotation * sum(times_i_power(c * derivatives[e], k) for (c, e), k in zip(from_parts[d], powers[d], strict=True))
-        for d in range(len(derivatives))
-    ]
-
-
-def _exponential_derivatives(t: Real, order: int) -> list[Complex[Array, "..."]]:
-    """`psi^(d)(t) = i^d d! / (1 - it)^{d+1}`."""
-    psi = jax.lax.complex(1 / (1 + t * t), t / (1 + t * t))
-    return [times_i_power(factorial(d) * psi ** (d + 1), d) for d in range(order + 1)]
 
 
 def _crossing(b: Real, g: Real, low: float, high: float) -> Real:
@@ -223,43 +162,61 @@ def _exponential_relu_error(b: Real, g: Real) -> Real:
     return 2 - 2 * cross + _exponential_relu_square(b, g)
 
 
+_UNIFORM_SQUARE, _UNIFORM_ERROR = _flat_law(0.0)
+_SYMMETRIC_SQUARE, _SYMMETRIC_ERROR = _flat_law(-1.0)
+
 UNIFORM = Magnitude(
-    "uniform",
-    (1 / 2, 1 / 3, 1 / 4, 1 / 5),
-    (0.0, 1.0),
-    lambda q: q,
-    _uniform_derivatives,
-    *_flat_law(0.0),
+    name="uniform",
+    moments=(1 / 2, 1 / 3, 1 / 4, 1 / 5),
+    support=(0.0, 1.0),
+    quantile=lambda q: q,
+    derivatives=characteristic.uniform_derivatives,
+    recurrence=characteristic.uniform_recurrence,
+    relu_square=_UNIFORM_SQUARE,
+    relu_error=_UNIFORM_ERROR,
     below_cube=lambda b, g: _mean_below_cube(b, b + g),
     own_cube=lambda a: (1 + a) / (3 * a**2),
+    flat=True,
+    compresses=True,
 )
 """u ~ U[0, 1]; psi(t) = (e^{it} - 1) / (it)."""
 
 BINARY = Magnitude(
-    "binary",
-    (1.0, 1.0, 1.0, 1.0),
-    (0.0, 1.0),
-    jnp.ones_like,
-    _binary_derivatives,
-    lambda b, g: _relu(b + g) ** 2,
-    lambda b, g: (1 - _relu(b + g)) ** 2,
+    name="binary",
+    moments=(1.0, 1.0, 1.0, 1.0),
+    support=(0.0, 1.0),
+    quantile=jnp.ones_like,
+    derivatives=characteristic.binary_derivatives,
+    recurrence=characteristic.binary_recurrence,
+    relu_square=lambda b, g: _relu(b + g) ** 2,
+    relu_error=lambda b, g: (1 - _relu(b + g)) ** 2,
     below_cube=lambda b, g: _relu(-b - g) ** 3,
     own_cube=jnp.zeros_like,
+    constant=True,
 )
 """u = 1; psi(t) = e^{it}."""
 
 SYMMETRIC = Magnitude(
-    "symmetric", (0.0, 1 / 3, 0.0, 1 / 5), (-1.0, 1.0), lambda q: 2 * q - 1, _symmetric_derivatives, *_flat_law(-1.0)
+    name="symmetric",
+    moments=(0.0, 1 / 3, 0.0, 1 / 5),
+    support=(-1.0, 1.0),
+    quantile=lambda q: 2 * q - 1,
+    derivatives=characteristic.symmetric_derivatives,
+    recurrence=characteristic.symmetric_recurrence,
+    relu_square=_SYMMETRIC_SQUARE,
+    relu_error=_SYMMETRIC_ERROR,
+    flat=True,
 )
 """u ~ U[-1, 1]; psi(t) = sin(t) / t."""
 
 EXPONENTIAL = Magnitude(
-    "exponential",
-    (1.0, 2.0, 6.0, 24.0),
-    (0.0, float("inf")),
-    lambda q: -jnp.log1p(-q),
-    _exponential_derivatives,
-    _exponential_relu_square,
-    _exponential_relu_error,
+    name="exponential",
+    moments=(1.0, 2.0, 6.0, 24.0),
+    support=(0.0, float("inf")),
+    quantile=lambda q: -jnp.log1p(-q),
+    derivatives=characteristic.exponential_derivatives,
+    recurrence=characteristic.exponential_recurrence,
+    relu_square=_exponential_relu_square,
+    relu_error=_exponential_relu_error,
 )
 """u ~ Exp(1); psi(t) = 1 / (1 - it)."""

@@ -13,20 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from superpose.fourier_series import (
-    closed_part,
-    factors_of,
-    highest,
-    own_overlaps,
-    q_of,
-    series_terms,
-)
-from superpose.ladder import ladder, powers
-from superpose.magnitudes import Magnitude, phase
-from superpose.own_feature import Aside, aside
-from superpose.period import Period, period
-from superpose.sets import Sets, lift, product, sets_along
-from superpose.shares import Shares, shares
+from superpose._jax.complex_numbers import phase
+from superpose.expected_loss.fourier_series import closed_part, factors_of, highest, own_overlaps, q_of, series_terms
+from superpose.expected_loss.own_feature import Aside, aside
+from superpose.expected_loss.period import Period, period
+from superpose.expected_loss.sets import Sets, lift, product, sets_along
+from superpose.expected_loss.shares import Shares, shares
+from superpose.features import Magnitude
+from superpose.features.characteristic import powers
 
 RUNGS = 2.0 ** (0.75 * np.arange(17))
 """Frequencies beyond, in units of the highest."""
@@ -43,7 +37,7 @@ def fine_losses(sets: Sets, law: Magnitude, g: Array, b: Array, nodes: Int[Array
     span = period(sets, law, g, b, nodes=nodes)
     taken = shares(sets, law, highest(span, nodes)[None] * g)
     theta, factors = 2 * np.pi / span.length, factors_of(sets, taken)
-    rungs = ladder(law, theta[None] * g, 0), ladder(law, theta[None] * own_overlaps(sets, g), 2), powers(theta * b)
+    rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta[None] * own_overlaps(sets, g), 2), powers(theta * b)
 
     def step(k: Array, carry: tuple) -> tuple:
         states, total = carry

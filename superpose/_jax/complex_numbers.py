@@ -1,8 +1,8 @@
-"""Logarithms and exponentials of complex numbers that keep their digits near 0."""
+"""Complex numbers by their real parts: what XLA would round more, or take longer for."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Complex, Float
 
 
 def _log1p(z: Array) -> Array:
@@ -25,3 +25,30 @@ def expm1(z: Array) -> Array:
     """`e^z - 1` for complex z; digits are kept where z is small."""
     grown, sine, cosine = jnp.expm1(z.real), jnp.sin(z.imag / 2), jnp.cos(z.imag / 2)
     return jax.lax.complex(grown - 2 * (1 + grown) * sine**2, 2 * (1 + grown) * sine * cosine)
+
+
+def phase(t: Float[Array, "..."]) -> Complex[Array, "..."]:
+    """`e^{it}`."""
+    return jax.lax.complex(jnp.cos(t), jnp.sin(t))
+
+
+def times_i_power(x: Complex[Array, "..."], power: int) -> Complex[Array, "..."]:
+    """`i^power x` without a multiplication."""
+    re, im = x.real, x.imag
+    return [x, jax.lax.complex(-im, re), -x, jax.lax.complex(im, -re)][power % 4]
+
+
+def scaled(factor: Array | float, x: Complex[Array, "..."]) -> Complex[Array, "..."]:
+    """Real times complex in two multiplications; XLA would make the factor complex first."""
+    return jax.lax.complex(factor * x.real, factor * x.imag)
+
+
+def plus_one(x: Complex[Array, "..."]) -> Complex[Array, "..."]:
+    """`1 + x`; the imaginary part is left as it is."""
+    return jax.lax.complex(x.real + 1, x.imag)
+
+
+def quotient(x: Array, y: Array) -> Array:
+    """X / y, and 0 where y = 0."""
+    tiny = jnp.finfo(y.real.dtype).tiny
+    return scaled(1 / (y.real**2 + y.imag**2 + tiny), x * jnp.conj(y))

@@ -27,7 +27,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Program(NamedTuple):
-    """`run` takes the points of a chunk and `memory` bytes; `alone`: nothing may run beside it, see `superpose.one_by_one`."""
+    """`run` takes the points of a chunk and `memory` bytes; `alone`: nothing may run beside it, see `superpose._jax.one_by_one`."""
 
     run: Callable[[Any], Any]
     memory: int

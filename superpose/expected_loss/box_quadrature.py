@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, sets_along
+from superpose.expected_loss.sets import Sets, sets_along
+from superpose.features import Magnitude
 
 Chance = Callable[[np.ndarray], Array]
 """From a mask of active features, `(n, choices, n)`, to the weight of each choice, `(n, choices, ...)`."""
@@ -25,7 +25,7 @@ MOST_FLAT = 3
 """Features up to which all patterns are averaged; the pieces double with each."""
 
 
-def complete(sets: Sets, law: Magnitude) -> bool:
+def applies(sets: Sets, law: Magnitude) -> bool:
     """Whether this is the way: up to `MOST_FLAT` independent features."""
     return sets.kind == "independent" and len(sets.chance) <= MOST_FLAT and law.flat
 

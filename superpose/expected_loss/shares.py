@@ -25,8 +25,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, lift, own_set, set_sums
+from superpose.expected_loss.sets import Sets, lift, own_set, set_sums
+from superpose.features import Magnitude
 
 SPREAD = 12.0
 """In `e^{-t^2 / SPREAD}`: the weight falls as a squared sinc, but is an exponential only."""

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.magnitudes import Magnitude
-from superpose.sets import Sets, lift, sets_along
+from superpose.expected_loss.sets import Sets, lift, sets_along
+from superpose.features import Magnitude
 
 ABOVE = 0.5
 """Y stays above -a times this."""

@@ -2,7 +2,7 @@
 
 With nobody active the law of a pre-activation has an atom, with one active feature a step; both would make a series converge
 slowly, so their share of the loss is taken exactly. Also exact: binary features while their states can be listed; few
-features with a flat law are in `superpose.box_averages`.
+features with a flat law are in `box_quadrature`.
 
 Arrays are (input j or set s, output i, ...), with any further axes; `g[j, i]` is the overlap of input j with output i.
 """
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose.ladder import kept
-from superpose.magnitudes import Magnitude
-from superpose.own_feature import NONE, Aside, applies, diagonal, diagonal_of
-from superpose.sets import Sets, lift, own_set, set_sums, sets_along
-from superpose.shares import Shares, without_own
+from superpose._jax.stored import kept
+from superpose.expected_loss.own_feature import NONE, Aside, applies, diagonal, diagonal_of
+from superpose.expected_loss.sets import Sets, lift, own_set, set_sums, sets_along
+from superpose.expected_loss.shares import Shares, without_own
+from superpose.features import Magnitude
 
 
 def low_order(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, own: Aside = NONE) -> Array:
