@@ -160,7 +160,8 @@ def figure(dataset: xr.Dataset) -> go.Figure:
             marker = {"symbol": symbol, "size": 6, "color": colour, "opacity": 0.7}
             drawn.add_trace(go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker))
     for level, name in zip(LEVELS.values(), ("3/4", "2/3", "1/2", "2/5", "3/8"), strict=True):
-        look = {"annotation_text": name, "annotation_position": "top right", "annotation_font_size": 11}
+        side = "bottom right" if name == "3/8" else "top right"  # it lies just below 2/5
+        look = {"annotation_text": name, "annotation_position": side, "annotation_font_size": 11}
         drawn.add_hline(y=level, line={"dash": "dot", "color": GREY, "width": 1}, **look)
     ticks = [t for t in dimensions_per_feature.TICKS if t < 1.2 / dataset["density"].values.min()]
     drawn.update_xaxes(type="log", tickvals=ticks, title_text="1/p = 1/(1 − S)")

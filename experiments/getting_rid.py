@@ -219,7 +219,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     """Superposition without and with a penalty, its price, the threshold; the scaling of the least width."""
     known, penalty = least_paid(dataset), dataset["penalty"].values
     W, loss = known["W"].transpose("penalty", "hidden", "feature").values, known["loss"].values
-    count, share = represented(W).sum(-1), interference_share(W)
+    count, share = represented(W).sum(-1), np.maximum(interference_share(W), 0)  # or rounding gives a part below 0
     random = dataset["W"].values[:, :-1]
     gone = np.flatnonzero((share <= 0.01) & (count <= W.shape[-2]))
     first = int(gone[0]) if len(gone) else -1
