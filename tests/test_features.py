@@ -16,7 +16,8 @@ from superpose.features import (
     SparseSymmetric,
     SparseUniform,
     Together,
-    distributions,
+    Tree,
+    forest,
 )
 
 LAWS = [SparseUniform, SparseBinary, SparseSymmetric, SparseExponential]
@@ -34,6 +35,7 @@ def cases():
         yield f"{law.__name__}-each", law(jnp.array([0.5, 0.7, 1.0]))
         yield f"{law.__name__}-together", Together(law(jnp.array([0.5, 0.8])), sets=(0, 1, 0))
         yield f"{law.__name__}-exclusive", Exclusive(law(jnp.array([0.4, 0.7, 0.5])), sets=(0, 1, 0))
+        yield f"{law.__name__}-tree", Tree(law(jnp.array([0.5, 0.7, 0.8])), parents=(-1, -1, 0))
         if law is not SparseBinary:  # which is then constant: `test_a_binary_feature_of_density_one_is_one`
             yield f"{law.__name__}-always", law(1.0)
 
@@ -157,12 +159,11 @@ def test_exclusive_is_at_most_one_and_one_if_densities_add_up_to_one():
     assert set(x[:, 1::2].sum(1)) == {0, 1}
 
 
-def test_no_rounding_makes_two_exclusive_features_active(monkeypatch, key):
+def test_no_rounding_makes_two_exclusive_features_active():
     n, rng = 64, np.random.default_rng(0)  # sums of 32 terms or more are not taken in order
 
     def active(v, p):
-        monkeypatch.setattr(distributions, "_uniform", lambda *_: v[None])
-        return distributions._active_sets(key, Exclusive(SparseBinary(p), sets=(0,) * n), n=n)
+        return forest.sampled(forest.exclusive((0,) * n), p, v[None])
 
     for _ in range(5):
         p = jnp.asarray(rng.dirichlet(np.ones(n)) * 0.999, float)
@@ -237,6 +238,16 @@ def test_importances():
             Exclusive(SparseUniform(0.4), sets=(0, 0, 0)),
             r"adds up to .* exclusive features need at most 1 a set",
         ),
+        (Tree(SparseUniform(0.1), parents=(-1, 0)), r"parents = \(-1, 0\): needs one for each of n = 3"),
+        (Tree(SparseUniform(0.1), parents=(-1, 2, 1)), r"feature 1 needs the number of another .* not below it"),
+        (Tree(SparseUniform(0.1), parents=(-1, 3, 0)), r"feature 1 needs the number of another of the n = 3 features"),
+        (Tree(SparseUniform(0.6), parents=(-1, 0, 0), exclusive=True), r"adds up to 1.2 in the children of one parent"),
+        (features.Mixture((SparseUniform(0.1),), jnp.ones(2) / 2), r"contexts = 1, weights of shape \(2,\)"),
+        (
+            features.Mixture((SparseUniform(0.1),) * 2, jnp.ones(2)),
+            r"weights = .*: need to be at least 0 and to add up to 1",
+        ),
+        (features.Mixture((SparseUniform(-0.1),), jnp.ones(1)), r"density = -0.1: needs to lie in \[0, 1\]"),
     ],
 )
 @pytest.mark.parametrize("function", [features.check, features.density, features.covariance])
@@ -245,3 +256,80 @@ def test_wrong_distributions_are_named(distribution, message, function):
         function(distribution, n=3)
     with pytest.raises(ValueError, match=message):
         features.sample(jax.random.key(0), distribution, n=3)
+
+
+TREES = {
+    "independent children": Tree(SparseBinary(jnp.array([0.6, 0.5, 0.3, 0.8, 0.4])), parents=(-1, 0, 0, 2, -1)),
+    "exclusive children": Tree(SparseBinary(jnp.array([0.7, 0.5, 0.3, 0.9, 0.2])), parents=(-1, 0, 0, 1, 0), exclusive=True),
+    "numbered from below": Tree(SparseBinary(jnp.array([0.5, 0.6, 0.7, 0.4, 0.9])), parents=(1, 4, 4, -1, -1)),
+}
+
+
+def states(tree):
+    """Every pattern of active features with its probability, feature by feature, from the definition."""
+    p, n = np.asarray(tree.features.density), len(tree.parents)
+    for pattern in np.ndindex(*(2,) * n):
+        chance = 1.0
+        for parent in range(-1, n):
+            children = [i for i in range(n) if tree.parents[i] == parent]
+            on = [i for i in children if pattern[i]]
+            if parent >= 0 and not pattern[parent]:
+                chance *= not on
+            elif tree.exclusive and parent >= 0:
+                chance *= 0 if len(on) > 1 else p[on[0]] if on else 1 - p[children].sum()
+            else:
+                chance *= np.prod([p[i] if pattern[i] else 1 - p[i] for i in children])
+        yield np.array(pattern), chance
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_s_moments_are_those_of_its_states(name):
+    tree, t = TREES[name], np.array([0.3, -0.5, 0.2, 0.8, 0.4])
+    patterns, chance = map(np.array, zip(*states(tree), strict=True))
+    assert_close(chance.sum(), 1.0)
+    assert_close(features.density(tree, n=5), chance @ patterns)
+    second = (chance[:, None] * patterns).T @ patterns
+    assert_close(features.covariance(tree, n=5), second - np.outer(chance @ patterns, chance @ patterns))
+    assert_close(features.characteristic_function(tree, jnp.asarray(t)), chance @ np.exp(1j * patterns @ t))
+    only = [chance[(patterns == np.eye(5)[i]).all(1)].sum() for i in range(5)]
+    known, given = features.coupling(tree, n=5), features.given(tree, n=5)
+    others = 1 - forest.chances(known, given)  # of the features alone, with all other sets idle
+    idle = np.array([np.prod(np.delete(others, known.sets[i])) for i in range(5)])
+    assert_close(forest.alone(known, given) * idle, only)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_draws_its_states(name):
+    patterns, chance = map(np.array, zip(*states(TREES[name]), strict=True))
+    x = draw(TREES[name], n=5, draws=200_000)
+    share = (x[:, None, :] == patterns[None]).all(2).mean(0)
+    assert np.all(share[chance == 0] == 0)
+    assert np.abs(share - chance).max() < 5 * np.sqrt(0.25 / 200_000)
+
+
+def test_a_forest_is_what_other_couplings_are():
+    law, tree = SparseUniform(jnp.array([0.3, 1.0])), Tree(SparseUniform(jnp.array([0.3, 1.0])), parents=(-1, 0))
+    t = jnp.array([0.7, -1.1])
+    both = Together(SparseUniform(0.3), sets=(0, 0))
+    for f in (features.density, features.covariance):
+        assert_close(f(tree, n=2), f(both, n=2))
+    assert_close(features.characteristic_function(tree, t), features.characteristic_function(both, t))
+    roots = Tree(law, parents=(-1, -1))
+    assert_close(features.characteristic_function(roots, t), features.characteristic_function(law, t))
+
+
+def test_a_mixture_is_the_mean_of_its_contexts():
+    first = SparseBinary(jnp.array([0.5, 0.0, 0.2]))  # here feature 1 never turns up
+    mixture = features.Mixture((first, Together(SparseUniform(0.4), sets=(0, 0, 1))), jnp.array([0.3, 0.7]))
+    assert_close(features.density(mixture, n=3), [0.3 * 0.5 + 0.7 * 0.4, 0.7 * 0.4, 0.3 * 0.2 + 0.7 * 0.4])
+    mean = np.array([0.3 * 0.5 + 0.7 * 0.2, 0.7 * 0.2, 0.3 * 0.2 + 0.7 * 0.2])
+    assert_close(features.mean(mixture, n=3), mean)
+    # E x_0 x_1 = .7 x .4 / 4, E x_0 x_2 = .3 x .5 x .2 + .7 x .4^2 / 4, E x_1 x_2 = .7 x .4^2 / 4.
+    covariance = features.covariance(mixture, n=3)
+    second = np.array([0.7 * 0.4 / 4, 0.3 * 0.1 + 0.7 * 0.04, 0.7 * 0.04])
+    assert_close(covariance[(0, 0, 1), (1, 2, 2)], second - mean[[0, 0, 1]] * mean[[1, 2, 2]])
+    assert_close(np.diag(covariance), features.variance(mixture, n=3))
+    assert_close(features.second_moment(mixture, n=3)[1], 0.7 * 0.4 / 3)
+    x = draw(mixture)
+    assert_matches_simulation(x, mean)
+    assert_matches_simulation((x[:, :1] - mean[0]) * (x[:, 1:2] - mean[1]), covariance[:1, 1])

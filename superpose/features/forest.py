@@ -1,0 +1,203 @@
+"""Who is active with whom, as a forest: a feature can be active only if its parent is.
+
+Every coupling of the library is one. Independent features are roots; features of which at most one is active are roots of one set;
+features that are active together are a root and children that are active whenever it is. What distributions and the exact loss
+need of a forest are sums and products up and down its levels, so they cost as much as the features do.
+"""
+
+from collections.abc import Callable
+from operator import mul
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+
+class Forest(NamedTuple):
+    """The static part of a coupling of n features; hashable.
+
+    `parent` of each feature, -1 for a root. `sets`, the number of each feature's set, from 0: sets are independent of each other,
+    and roots of one set exclude each other. `exclusive`, whether the children of a feature do. `draw`, the number of the uniform
+    number that decides whether a feature is active once its parent is: features that exclude each other share one.
+    """
+
+    parent: tuple[int, ...]
+    sets: tuple[int, ...]
+    exclusive: tuple[bool, ...]
+    draw: tuple[int, ...]
+
+    @property
+    def independent(self) -> bool:
+        """Whether every set is a single feature."""
+        return len(set(self.sets)) == len(self.sets)
+
+    @property
+    def roots(self) -> np.ndarray:
+        """Numbers of the features without a parent."""
+        return np.flatnonzero(np.array(self.parent) < 0)
+
+
+def independent(n: int) -> Forest:
+    """N features that know nothing of each other."""
+    return Forest((-1,) * n, tuple(range(n)), (False,) * n, tuple(range(n)))
+
+
+def exclusive(sets: tuple[int, ...]) -> Forest:
+    """Sets of features of which at most one is active."""
+    n = len(sets)
+    return Forest((-1,) * n, sets, (False,) * n, sets)
+
+
+def together(sets: tuple[int, ...]) -> Forest:
+    """Sets of features that are active all at once: children of the first of each set."""
+    first = [sets.index(s) for s in sets]
+    parent = tuple(-1 if i == k else i for k, i in enumerate(first))
+    return Forest(parent, sets, (False,) * len(sets), sets)
+
+
+def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
+    """Each root with all below it is a set; the children of a feature exclude each other or know nothing of each other.
+
+    Raises:
+        ValueError: a parent that is no feature, or a feature above itself.
+    """
+    n, top = len(parents), []
+    for start in range(n):
+        at, steps = start, 0
+        while at >= 0 and parents[at] != -1:
+            if not 0 <= parents[at] < n or steps > n:
+                needs = f"the number of another of the n = {n} features, not below it, or -1"
+                raise ValueError(f"parents = {parents}: feature {start} needs {needs}")
+            at, steps = parents[at], steps + 1
+        top.append(at)
+    numbers = {root: k for k, root in enumerate(dict.fromkeys(top))}
+    draw = tuple(p if exclusive and p >= 0 else n + k for k, p in enumerate(parents))
+    order = {d: k for k, d in enumerate(dict.fromkeys(draw))}
+    return Forest(parents, tuple(numbers[r] for r in top), (exclusive,) * n, tuple(order[d] for d in draw))
+
+
+def levels(forest: Forest) -> list[np.ndarray]:
+    """The features by depth, roots first."""
+    parent, found = np.array(forest.parent), [forest.roots]
+    while len(below := np.flatnonzero(np.isin(parent, found[-1]))):
+        found.append(below)
+    return found
+
+
+def ancestors(forest: Forest) -> Bool[np.ndarray, "n n"]:
+    """Whether feature j is i or above it, `[i, j]`."""
+    above = np.eye(len(forest.parent), dtype=bool)
+    for level in levels(forest)[1:]:
+        above[level] |= above[np.array(forest.parent)[level]]
+    return above
+
+
+def marginal(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+    """Probability that each feature is active, from `given`, that once its parent is."""
+    p = given
+    for level in levels(forest)[1:]:
+        p = p.at[level].multiply(p[np.array(forest.parent)[level]])
+    return p
+
+
+def joint(forest: Forest, given: Float[Array, " n"]) -> Float[Array, "n n"]:
+    """`P(i and j are active)`, p_i where i = j: `p_i P(j | i)`, with `P(j | i) = given_j P(parent of j | i)` down the forest.
+
+    It is 1 for what is above i, and 0 for what excludes i or a feature above it.
+    """
+    above, parent = ancestors(forest), np.array(forest.parent)
+    excluded = (above.astype(int) @ siblings(forest).astype(int) > 0) & ~above
+    likely = jnp.zeros(above.shape, given.dtype)
+    for level in levels(forest):
+        on = jnp.where(parent[level][None] < 0, 1, likely[:, parent[level]])
+        once = jnp.where(excluded[:, level], 0, given[level][None] * on)
+        likely = likely.at[:, level].set(jnp.where(above[:, level], 1, once))
+    return marginal(forest, given)[:, None] * likely
+
+
+def siblings(forest: Forest) -> Bool[np.ndarray, "n n"]:
+    """Whether features i and j exclude each other, below one parent or as roots; or are the same."""
+    parent, sets = np.array(forest.parent), np.array(forest.sets)
+    exclusive = np.where(parent < 0, True, np.array(forest.exclusive)[parent])
+    return (np.equal.outer(parent, parent) & np.equal.outer(sets, sets) & exclusive) | np.eye(len(parent), dtype=bool)
+
+
+def sampled(forest: Forest, given: Float[Array, " n"], v: Float[Array, " draws"]) -> Bool[Array, " n"]:
+    """Which features are active, from a uniform number in [0, 1) for each draw.
+
+    Feature i is if its parent is and its number lies between the cumulative `given` of those before it that it excludes and its
+    own, so that no rounding can make two of them active.
+    """
+    n = len(forest.parent)
+    up_to = siblings(forest) & np.tri(n, dtype=bool)
+    end = jnp.where(up_to, given[None, :], 0).sum(1)
+    before = up_to & ~np.eye(n, dtype=bool)
+    start = jnp.where(before.any(1), end[n - 1 - np.argmax(before[:, ::-1], axis=1)], 0)
+    number = v[np.array(forest.draw)]
+    on = (number >= start) & (number < end)
+    for level in levels(forest)[1:]:
+        on = on.at[level].set(on[level] & on[np.array(forest.parent)[level]])
+    return on
+
+
+def active_part(
+    forest: Forest,
+    given: Float[Array, "n ..."],
+    psi: Array,
+    *,
+    one: Array | float = 1.0,
+    times: Callable[[Array, Array], Array] = mul,
+) -> Array:
+    """Each set's characteristic function less the probability that it is idle, `(sets, ...)`, from psi of each feature.
+
+    Up the forest, `active_i = given_i psi_i prod_c (1 - given_c + active_c)` over the children c, or `(1 + sum_c (active_c -
+    given_c))` where they exclude each other; a set's is the sum over its roots.
+
+    Args:
+        forest: of n features.
+        given: probability of each feature once its parent is active, broadcast against psi.
+        psi: a number for each feature, `(n, ...)`; or anything else that multiplies as independent sums do, such as moments.
+        one: what stands for 1.
+        times: their product.
+    """
+    parent = np.array(forest.parent)
+    below = {}  # of each feature with children, what they bring
+    for level in levels(forest)[::-1]:
+        has = [i in below for i in level]
+        each = given[level] * psi[level]
+        if any(has):
+            each = jnp.stack([times(x, below[i]) if h else x for x, i, h in zip(each, level, has, strict=True)])
+        for k, i in enumerate(level):
+            if (up := parent[i]) >= 0:
+                change = each[k] - given[i] * one
+                if up not in below:
+                    below[up] = one + change
+                else:
+                    below[up] = below[up] + change if forest.exclusive[up] else times(below[up], one + change)
+    return _over_roots(forest, each)
+
+
+def chances(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "sets ..."]:
+    """Probability that each set is active, at most 1."""
+    return jnp.minimum(_over_roots(forest, given[forest.roots]), 1)
+
+
+def _over_roots(forest: Forest, each: Array) -> Array:
+    """The sum over each set's roots, `(sets, ...)`, from a number for each root."""
+    sets = np.array(forest.sets)[forest.roots]
+    return each if np.array_equal(sets, np.arange(len(sets))) else jax.ops.segment_sum(each, sets, max(sets) + 1)
+
+
+def alone(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+    """Probability that a feature is the only active one of its set, `(n, ...)`: 0 below a root."""
+    if forest.independent:
+        return given
+    idle = 1 - given
+    only = [jnp.zeros_like(given[0])] * len(forest.parent)
+    for root in forest.roots:
+        children = np.flatnonzero(np.array(forest.parent) == root)
+        free = 1 - given[children].sum(0) if forest.exclusive[root] else idle[children].prod(0)
+        only[root] = given[root] * jnp.maximum(free, 0)
+    return jnp.stack(only)
