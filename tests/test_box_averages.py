@@ -12,7 +12,7 @@ from test_few_active import LAWS
 
 from superpose import features
 from superpose.expected_loss import box_quadrature
-from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.groups import groups_of
 
 
 @pytest.mark.x64
@@ -24,7 +24,7 @@ def test_few_features_have_the_exact_loss(n, law):
 
     @jax.jit
     def losses(p, gram, b):
-        return box_quadrature.losses(sets_of(LAWS[law](p), n=n, dtype=b.dtype), LAWS[law].magnitude, gram, b, nodes=0)
+        return box_quadrature.losses(groups_of(LAWS[law](p), n=n, dtype=b.dtype), LAWS[law].magnitude, gram, b, nodes=0)
 
     for p, b_scale in itertools.product((0.01, 0.5, 1.0), (0.0, 0.5)):
         W, b = rng.standard_normal((2, n)), b_scale * rng.uniform(-1, 1, n)
@@ -47,7 +47,7 @@ def symmetric_losses(G, b, p):
 @pytest.mark.x64
 @pytest.mark.parametrize(("n", "p"), [(3, 0.4), (2, 1.0)])
 def test_slopes_are_those_of_the_values_and_finite_at_corners(n, p):
-    sets = sets_of(features.SparseUniform(p), n=n, dtype=jnp.zeros(()).dtype)
+    sets = groups_of(features.SparseUniform(p), n=n, dtype=jnp.zeros(()).dtype)
     magnitude = features.SparseUniform.magnitude
     slopes = jax.jit(lambda gram, b: box_quadrature.losses_and_slopes(sets, magnitude, gram, b, nodes=0))
     value = jax.jit(lambda gram, b: box_quadrature.losses(sets, magnitude, gram, b, nodes=0))

@@ -11,7 +11,7 @@ from checks import EPS, traced_anew
 from superpose import expected_loss, features
 from superpose.expected_loss import compressed_series, compressed_sums, fourier_series
 from superpose.expected_loss.compressed_series import applies
-from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.groups import groups_of
 from superpose.features.magnitudes import BINARY, UNIFORM
 from superpose.toy_model import Params
 
@@ -45,7 +45,7 @@ def compressed(W, b, p, nodes):
 
 @partial(jax.jit, static_argnums=3)
 def direct(W, b, p, nodes):
-    sets = sets_of(features.SparseUniform(p), n=N, dtype=W.dtype)
+    sets = groups_of(features.SparseUniform(p), n=N, dtype=W.dtype)
     value, by_g, by_b = fourier_series.losses_and_slopes(
         sets, UNIFORM, W.T @ W, b, nodes=nodes, spread=compressed_sums.SPREAD
     )
@@ -153,7 +153,7 @@ def precisely(single, p):
 @pytest.mark.x64
 def test_only_many_uniform_features_of_one_density_are_compressed():
     def chosen(distribution, n=N, law=UNIFORM):
-        return applies(sets_of(distribution, n=n, dtype=jnp.zeros(()).dtype), law)
+        return applies(groups_of(distribution, n=n, dtype=jnp.zeros(()).dtype), law)
 
     assert chosen(features.SparseUniform(0.1))
     assert not chosen(features.SparseUniform(0.1), n=compressed_series.FEWEST - 1)

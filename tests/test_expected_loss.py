@@ -216,7 +216,7 @@ def test_one_jitted_function_tells_the_laws_and_couplings_apart():
 
 @pytest.mark.x64
 @pytest.mark.parametrize(("law", "coupled"), [("uniform", features.Together), ("exponential", features.Exclusive)])
-def test_sets_of_one_are_independent(law, coupled):
+def test_groups_of_one_are_independent(law, coupled):
     params, p = make_params(), jnp.array([0.1, 0.5, 0.3, 0.9, 0.2])
     independent = outputs(params, LAWS[law](p), nodes=512)
     alone = outputs(params, coupled(LAWS[law](p), tuple(range(5))), nodes=512)

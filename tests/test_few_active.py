@@ -10,7 +10,7 @@ from loss_models import LAWS, SETS
 
 from superpose import features
 from superpose.expected_loss import binary_states, low_order
-from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.groups import groups_of
 from superpose.expected_loss.shares import idle_shares
 
 KINDS = {
@@ -25,7 +25,7 @@ def setting(law, kind, density=0.3):
     rng = np.random.default_rng(11)
     gram, offset = rng.standard_normal((5, 5)), rng.uniform(-1, 1, 5)
     distribution = KINDS[kind](LAWS[law](density))
-    sets = sets_of(distribution, n=5, dtype=jnp.zeros(()).dtype)
+    sets = groups_of(distribution, n=5, dtype=jnp.zeros(()).dtype)
     return sets, features.magnitude(distribution), jnp.asarray(gram), jnp.asarray(offset)
 
 

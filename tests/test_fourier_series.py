@@ -11,8 +11,8 @@ from test_few_active import CASES, KINDS, LAWS, SETS, setting
 
 from superpose import features
 from superpose.expected_loss.fourier_series import closed_part, highest, node_numbers, series, series_and_slopes
+from superpose.expected_loss.groups import groups_of
 from superpose.expected_loss.period import period
-from superpose.expected_loss.sets import sets_of
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
@@ -69,7 +69,7 @@ def test_tail_is_no_heavier_than_stated(law, nodes):
     rng = np.random.default_rng(3)
     gram, b = 0.3 * rng.standard_normal((n, n)), rng.uniform(-0.3, 0.3, n)
     distribution = LAWS[law](p)
-    sets = sets_of(distribution, n=n, dtype=jnp.zeros(()).dtype)
+    sets = groups_of(distribution, n=n, dtype=jnp.zeros(()).dtype)
     span = period(sets, features.magnitude(distribution), jnp.asarray(gram), jnp.asarray(b), nodes=nodes)
     u = {
         "uniform": lambda: rng.random((draws, n)),
@@ -88,7 +88,7 @@ def test_outputs_without_a_kink_say_so():
     g = jnp.array([[1.0, 0.2, 0.0], [-1.0, -0.2, 0.0], [0.0, 0.0, 0.0]]).T
     for law in LAWS:
         distribution = LAWS[law](0.3)
-        sets, magnitude = sets_of(distribution, n=3, dtype=g.dtype), features.magnitude(distribution)
+        sets, magnitude = groups_of(distribution, n=3, dtype=g.dtype), features.magnitude(distribution)
         span = period(sets, magnitude, g, jnp.array([0.1, -0.1, 0.2]), nodes=64)
         signed = law == "symmetric"
         assert span.on.tolist() == [not signed, False, True]

@@ -10,7 +10,7 @@ from loss_models import make_params, of_kind, outputs, side_by_side, total, unif
 
 from superpose import expected_loss, features
 from superpose.expected_loss import binary_states, box_quadrature, fourier_series
-from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.groups import groups_of
 from superpose.toy_model import Params
 
 
@@ -52,7 +52,7 @@ def test_gradient_agrees_with_autodiff_of_the_series(law, kind, monkeypatch):
     importance = jnp.linspace(1, 0.5, 5)
 
     def direct(params):
-        sets = sets_of(distribution, n=5, dtype=params.b.dtype)
+        sets = groups_of(distribution, n=5, dtype=params.b.dtype)
         magnitude, gram = features.magnitude(distribution), params.W.T @ params.W
         return jnp.sum(importance * fourier_series.losses(sets, magnitude, gram, params.b, nodes=nodes))
 

@@ -9,9 +9,9 @@ from checks import EPS
 from superpose import features
 from superpose.expected_loss import compressed_sums, fourier_series
 from superpose.expected_loss.compressed_sums import SPREAD
+from superpose.expected_loss.groups import groups_of
 from superpose.expected_loss.own_feature import Aside, aside
 from superpose.expected_loss.period import period
-from superpose.expected_loss.sets import sets_of
 from superpose.expected_loss.shares import left_of, part_of
 
 LAW = features.SparseUniform.magnitude
@@ -35,7 +35,7 @@ def test_period_is_the_general_one(density):
 
     @jax.jit
     def both(p):
-        general = period(sets_of(features.SparseUniform(p), n=40, dtype=b.dtype), LAW, W.T @ W, b, nodes=32)
+        general = period(groups_of(features.SparseUniform(p), n=40, dtype=b.dtype), LAW, W.T @ W, b, nodes=32)
         return general, period_of(p, W.T @ W, b)
 
     general, found = both(jnp.asarray(density))
@@ -53,7 +53,7 @@ def test_closed_part_is_that_of_the_general_form(density):
 
     @jax.jit
     def both(p):
-        sets, g = sets_of(features.SparseUniform(p), n=40, dtype=b.dtype), W.T @ W
+        sets, g = groups_of(features.SparseUniform(p), n=40, dtype=b.dtype), W.T @ W
         g, own = aside(sets, LAW, g, b)
         span = period_of(p, g, b)
         general = fourier_series.closed_part(sets, LAW, span, g, b, own, nodes=32, spread=SPREAD)

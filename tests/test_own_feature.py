@@ -10,7 +10,7 @@ from exact_oracles import uniform_losses
 
 from superpose import features
 from superpose.expected_loss import binary_states, fourier_series, own_feature, relu_output
-from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.groups import groups_of
 from superpose.features import magnitudes
 from superpose.toy_model import Params
 
@@ -25,7 +25,7 @@ def nearly_orthogonal(n, noise, seed=0):
 @partial(jax.jit, static_argnums=3)
 def with_it(law, g, b, nodes):
     """Each output's loss and its slopes."""
-    sets = sets_of(law, n=len(b), dtype=g.dtype)
+    sets = groups_of(law, n=len(b), dtype=g.dtype)
     return fourier_series.losses_and_slopes(sets, features.magnitude(law), g, b, nodes=nodes)
 
 
@@ -52,7 +52,7 @@ def test_nearly_orthogonal_columns_are_exact_at_few_nodes(p, noise):
 def test_binary_features_have_it_too():
     W, b = nearly_orthogonal(6, 0.03)
     g, b, law = jnp.asarray(W.T @ W), jnp.asarray(b), features.SparseBinary(jnp.asarray(0.2))
-    truth = binary_states.losses(sets_of(law, n=6, dtype=g.dtype), magnitudes.BINARY, g, b, nodes=0).sum()
+    truth = binary_states.losses(groups_of(law, n=6, dtype=g.dtype), magnitudes.BINARY, g, b, nodes=0).sum()
     error, plain = (abs(f(law, g, b, 32)[0].sum() / truth - 1) for f in (with_it, without_it))
     assert 10 * error < plain
 
@@ -77,7 +77,7 @@ def test_both_forms_are_one_loss():
     rng = np.random.default_rng(2)
     W, b = 0.2 * rng.standard_normal((5, 6)) + np.eye(5, 6), jnp.asarray(rng.uniform(-0.1, 0.1, 6))
     g, law = jnp.asarray(W.T @ W), features.SparseUniform(jnp.asarray(rng.uniform(0.1, 1, 6)))
-    _, found = own_feature.aside(sets_of(law, n=6, dtype=g.dtype), magnitudes.UNIFORM, g, b)
+    _, found = own_feature.aside(groups_of(law, n=6, dtype=g.dtype), magnitudes.UNIFORM, g, b)
     assert 2 <= int(found.cross.sum()) <= 4
     for x, y, rtol in zip(with_it(law, g, b, 1024), without_it(law, g, b, 1024), (1e-9, 1e-6, 1e-6), strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=rtol * np.abs(y).max())
@@ -91,13 +91,13 @@ def test_where_it_applies():
         (features.SparseUniform(0.3), 0.2, [0, 0, 1]),
         (features.SparseBinary(0.3), 0.2, [0, 0, 1]),
     ):
-        sets = sets_of(law, n=3, dtype=g.dtype)
+        sets = groups_of(law, n=3, dtype=g.dtype)
         left, found = own_feature.aside(sets, features.magnitude(law), g, jnp.full(3, b))
         assert found.cross.tolist() == expected
         assert jnp.diagonal(left).tolist() == [float(x * y) for x, y in zip(expected, (1, 1, 0), strict=True)]
     together = features.Together(features.SparseUniform(0.3), (0, 0, 1))
     for law in (features.SparseSymmetric(0.3), features.SparseExponential(0.3), together):
-        sets = sets_of(law, n=3, dtype=g.dtype)
+        sets = groups_of(law, n=3, dtype=g.dtype)
         left, found = own_feature.aside(sets, features.magnitude(law), g, jnp.full(3, 0.2))
         assert left is g
         assert found is own_feature.NONE

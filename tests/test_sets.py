@@ -1,4 +1,4 @@
-"""Sets of features: their characteristic functions, and the split of a product by how many sets are active."""
+"""Groups of features: their characteristic functions, and the split of a product by how many sets are active."""
 
 import itertools
 from math import comb
@@ -24,7 +24,7 @@ DISTRIBUTIONS = {
 
 
 def described(kind):
-    return sets.sets_of(DISTRIBUTIONS[kind], n=6, dtype=jnp.zeros(()).dtype)
+    return sets.groups_of(DISTRIBUTIONS[kind], n=6, dtype=jnp.zeros(()).dtype)
 
 
 def expanded(q):

@@ -14,7 +14,7 @@ from superpose._jax.precision import precisely
 from superpose.expected_loss import truncation_error
 from superpose.expected_loss.inputs import FEWEST, Importance, check, check_importance, check_kinds
 from superpose.expected_loss.methods import method_for
-from superpose.expected_loss.relu import each, output_losses, relu_output, setting
+from superpose.expected_loss.relu import each, output_losses, over_contexts, relu_output, setting
 from superpose.toy_model import Params
 
 FINER = 4
@@ -103,6 +103,18 @@ def _shares(stack: Params, distribution: Any, importance: Array, nodes: int) -> 
     return jax.vmap(one)(stack)
 
 
+@over_contexts
+def _of_contexts(params: Params, distribution: features.Distribution, nodes: Array) -> tuple[Array, Array]:
+    """Each output's loss by the direct product, and what may lie beyond these nodes."""
+    b = params.b
+    groups, law, gram = setting(params, distribution)
+    method, rounding = method_for(groups, law), truncation_error.rounding(groups, law, gram, b)
+    if method.walk is None:
+        return method.losses(groups, law, gram, b, nodes=0), rounding
+    walk = method.walk(groups, law, gram, b, nodes)
+    return truncation_error.fine_losses(walk, b, nodes), truncation_error.beyond(walk, b, nodes) + rounding
+
+
 @partial(jax.jit, static_argnums=4)
 def _by_product(W: Array, b: Array, law_values: list, nodes: Array, law_tree: Any) -> tuple[Array, Array]:
     """Each output's loss with so many nodes by the direct product, and what may lie beyond these; one program for all nodes."""
@@ -110,12 +122,7 @@ def _by_product(W: Array, b: Array, law_values: list, nodes: Array, law_tree: An
     @precisely
     def one(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
         (W, b), (nodes, *values) = varied, fixed
-        sets, law, gram = setting(Params(W=W, b=b), jax.tree.unflatten(law_tree, values))
-        method, rounding = method_for(sets, law), truncation_error.rounding(sets, law, gram, b)
-        if method.closed:
-            return method.losses(sets, law, gram, b, nodes=0), rounding
-        beyond = truncation_error.beyond(sets, law, gram, b, nodes)
-        return truncation_error.fine_losses(sets, law, gram, b, nodes), beyond + rounding
+        return _of_contexts(Params(W=W, b=b), jax.tree.unflatten(law_tree, values), nodes)
 
     return each(one, len(b))((W, b), (nodes, *law_values))
 

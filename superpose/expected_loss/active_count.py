@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from superpose import features, toy_model
 from superpose.expected_loss import low_order
-from superpose.expected_loss.sets import sets_of
+from superpose.expected_loss.groups import groups_of
 from superpose.expected_loss.shares import idle_shares
 
 
@@ -61,15 +61,15 @@ def loss_by_active(
         raise ValueError(f"most = {most}: needs to lie in 1 .. n = {n}")
     if draws < 2:
         raise ValueError(f"draws = {draws}: needs at least 2, for a standard error")
-    sets = sets_of(distribution, n=n, dtype=params.b.dtype)
+    groups = groups_of(distribution, n=n, dtype=params.b.dtype)
     gram = params.W.T @ params.W
-    few = idle_shares(sets, gram)
+    few = idle_shares(groups, gram)
     none = jnp.sum(importance * few.whole * jnp.maximum(params.b, 0) ** 2)
-    low = low_order.low_order(sets, distribution.magnitude, few, gram, params.b)
+    low = low_order.low_order(groups, distribution.magnitude, few, gram, params.b)
     exact = jnp.stack([none, jnp.sum(importance * low) - none])
-    counts = _counts(sets.density, most=most)
+    counts = _counts(groups.density, most=most)
     mean, sem = _sampled(key, params, distribution, importance, counts, most=most, draws=draws)
-    probability = counts[0] * jnp.max(sets.density) ** jnp.arange(most + 1)
+    probability = counts[0] * jnp.max(groups.density) ** jnp.arange(most + 1)
     loss = jnp.concatenate([exact, probability[2:] * mean])
     return Parts(probability, loss, jnp.concatenate([jnp.zeros(2, loss.dtype), probability[2:] * sem]))
 

@@ -3,51 +3,65 @@
 Arrays are (input j, output i, ...), with any further axes.
 """
 
-from itertools import product as cartesian
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.expected_loss.sets import Sets, set_sums
-from superpose.features import Magnitude
+from superpose.expected_loss.groups import Groups
+from superpose.features import Magnitude, forest
 
 MOST_STATES = 1024
 """States up to which they are summed."""
 
 
-def applies(sets: Sets, law: Magnitude) -> bool:
-    """Whether this is the way: binary features of at most `MOST_STATES` states."""
-    return law.constant and states(sets) is not None
+def applies(groups: Groups, law: Magnitude) -> bool:
+    """Whether this is the way: u = 1, and at most `MOST_STATES` states."""
+    return law.constant and states(groups.coupling) is not None
 
 
-def states(sets: Sets) -> np.ndarray | None:
+def states(known: forest.Forest) -> np.ndarray | None:
     """All patterns of active features, shape `(states, n)`, or None if they are more than `MOST_STATES`."""
-    n = len(sets.number)
-    options = []
-    for s in range(len(sets.chance)):
-        mates = sets.number == s
-        options.append([np.zeros(n, bool)] + ([mates] if sets.kind == "together" else list(np.eye(n, dtype=bool)[mates])))
-    if np.prod([float(len(o)) for o in options]) > MOST_STATES:
-        return None
-    return np.array([np.any(choice, axis=0) for choice in cartesian(*options)])
+    patterns = np.zeros((1, len(known.parent)), bool)
+    for root in dict.fromkeys(known.sets):
+        roots = [i for i in known.roots if known.sets[i] == root]
+        options = [patterns[:1] & False] + [_below(known, i) for i in roots]
+        found = np.concatenate(options)
+        if len(patterns) * len(found) > MOST_STATES:
+            return None
+        patterns = (patterns[:, None] | found[None]).reshape(-1, patterns.shape[1])
+    return patterns
 
 
-def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
+def _below(known: forest.Forest, i: int) -> np.ndarray:
+    """All patterns of what is below feature i and active with it, `(patterns, n)`; a few more than `MOST_STATES` at most."""
+    n = len(known.parent)
+    children = [_below(known, j) for j in range(n) if known.parent[j] == i]
+    none = np.zeros((1, n), bool)
+    if known.exclusive[i]:
+        found = np.concatenate([none, *children])
+    else:
+        found = none
+        for child in children:
+            both = np.concatenate([none, child])
+            found = (found[:, None] | both[None]).reshape(-1, n)[: MOST_STATES + 1]
+    return found | (np.arange(n) == i)[None]
+
+
+def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
     """`sum_A P(A) (1[i in A] - r(b_i + sum_{j in A} g_ji))^2` over all patterns A; shape `(n, ...)`. There are no nodes."""
-    patterns = states(sets)
+    patterns = states(groups.coupling)
     assert patterns is not None
     x = jnp.asarray(patterns, b.dtype)
     y = b[None] + jnp.tensordot(x, g, 1, precision="highest")
     error = _lifted(x, y) - jnp.maximum(y, 0)
-    probability = _probabilities(sets, patterns)
+    probability = _probabilities(groups, patterns)
     return (probability.reshape(-1, *(1,) * (y.ndim - probability.ndim), *probability.shape[1:]) * error**2).sum(0)
 
 
-def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """`losses`; their slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
-    value, pull = jax.vjp(lambda g, b: losses(sets, law, g, b, nodes=nodes), g, b)
+    value, pull = jax.vjp(lambda g, b: losses(groups, law, g, b, nodes=nodes), g, b)
     return value, *pull(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
 
@@ -55,13 +69,18 @@ def _lifted(x: Array, like: Array) -> Array:
     return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
 
 
-def _probabilities(sets: Sets, patterns: np.ndarray) -> Array:
-    """`P(A)` of each pattern, shape `(states, ...)`."""
-    on = np.array([[np.any(row & (sets.number == s)) for s in range(len(sets.chance))] for row in patterns])
-    along = (1,) * (sets.chance.ndim - 1)
-    if sets.kind == "together":
-        active = sets.chance[None]
-    else:
-        chosen = jnp.where(patterns.reshape(*patterns.shape, *along), sets.density[None], 0)
-        active = jnp.swapaxes(set_sums(sets, jnp.swapaxes(chosen, 0, 1)), 0, 1)
-    return jnp.prod(jnp.where(on.reshape(*on.shape, *along), active, 1 - sets.chance[None]), axis=1)
+def _probabilities(groups: Groups, patterns: np.ndarray) -> Array:
+    """`P(A)` of each pattern, shape `(states, ...)`: of each feature whose parent is active, that it is or is not."""
+    parent = np.array(groups.coupling.parent)
+    free = np.where(parent[None] < 0, True, patterns[:, parent])  # whose parent is active
+    likely, excluded = groups.given[None], forest.siblings(groups.coupling)
+    axes = (1,) * (groups.given.ndim - 1)
+
+    def of(mask: np.ndarray) -> np.ndarray:
+        return mask.reshape(*mask.shape, *axes)
+
+    on = jnp.where(of(patterns), likely, 1).prod(1)
+    first = np.array([np.flatnonzero(row)[0] for row in excluded])  # one of each that exclude each other stands for all
+    total = jnp.tensordot(jnp.asarray(excluded, groups.given.dtype), groups.given, 1)[None]
+    nobody = free & ~((patterns.astype(int) @ excluded.astype(int)) > 0) & (first == np.arange(len(parent)))[None]
+    return on * jnp.where(of(nobody), jnp.maximum(1 - total, 0), 1).prod(1)

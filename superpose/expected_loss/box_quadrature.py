@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.expected_loss.sets import Sets, sets_along
+from superpose.expected_loss.groups import Groups, along
 from superpose.features import Magnitude
 
 Chance = Callable[[np.ndarray], Array]
@@ -25,25 +25,25 @@ MOST_FLAT = 3
 """Features up to which all patterns are averaged; the pieces double with each."""
 
 
-def applies(sets: Sets, law: Magnitude) -> bool:
+def applies(groups: Groups, law: Magnitude) -> bool:
     """Whether this is the way: up to `MOST_FLAT` independent features."""
-    return sets.kind == "independent" and len(sets.chance) <= MOST_FLAT and law.flat
+    return groups.independent and len(groups.density) <= MOST_FLAT and law.flat
 
 
-def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
+def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
     """`E (x_i - r(y_i))^2`, shape `(n, ...)`, of overlaps `g[j, i]`; there are no nodes."""
     gram = jnp.swapaxes(g, 0, 1)
 
     def chance(on: np.ndarray) -> Array:
-        p = sets_along(sets.density, b)[None, None]
+        p = along(groups.density, b)[None, None]
         return jnp.where(_along(on, b), p, 1 - p).prod(2)
 
     return sum((_share(law, gram, b, chance, k, own) for k in range(len(b)) for own in (False, True)), jnp.zeros_like(b))
 
 
-def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """`losses`; their slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
-    value, pull = jax.vjp(lambda g, b: losses(sets, law, g, b, nodes=nodes), g, b)
+    value, pull = jax.vjp(lambda g, b: losses(groups, law, g, b, nodes=nodes), g, b)
     return value, *pull(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
 

@@ -57,6 +57,7 @@ from superpose.expected_loss.compressed_sums import (
 )
 from superpose.expected_loss.fourier_series import (
     Factors,
+    Mine,
     Slopes,
     Terms,
     apart,
@@ -69,9 +70,9 @@ from superpose.expected_loss.fourier_series import (
     slopes_of,
     turns,
 )
-from superpose.expected_loss.own_feature import Aside, diagonal
+from superpose.expected_loss.groups import Groups, combine, diagonal, product
+from superpose.expected_loss.own_feature import Aside
 from superpose.expected_loss.period import Period
-from superpose.expected_loss.sets import Sets, combine, product
 from superpose.expected_loss.shares import SMALLEST, Shares, left_of, part_of
 from superpose.features import Magnitude
 
@@ -90,9 +91,9 @@ def terms_for(nodes: int) -> int:
     return chebyshev.STRIDE * -(-(16 + 3 * nodes // 2) // chebyshev.STRIDE)
 
 
-def applies(sets: Sets, law: Magnitude) -> bool:
+def applies(groups: Groups, law: Magnitude) -> bool:
     """Whether the features are independent, of one density, of a law that compresses, and many."""
-    return sets.kind == "independent" and sets.equal and law.compresses and len(sets.number) >= FEWEST
+    return groups.independent and groups.equal and law.compresses and len(groups.density) >= FEWEST
 
 
 class Large(NamedTuple):
@@ -210,8 +211,8 @@ class Passed(NamedTuple):
     own: Aside
 
 
-def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, given: Split, span: Period, nodes: int) -> Passed:
-    k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, sets.density[0]
+def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span: Period, nodes: int) -> Passed:
+    k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, groups.density[0]
     w = kept(highest(span, nodes))
     fade = kept(faded(g, w))
     alone, found = single(law, p, g, b, w, fade, given.own), turning_up(law, p, g, w, fade)
@@ -233,11 +234,13 @@ def _pass(sets: Sets, law: Magnitude, g: Array, b: Array, given: Split, span: Pe
     taken = Shares(left, 1 - left, log, jnp.exp(log)[None] / (1 - left), part)
     rung = law.recurrence(theta[None] * overlaps, 2)
     psi, dpsi, ddpsi = jax.lax.scan(rung.step, rung.start, k)[1]
-    q = q_of(sets, Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
+    q = q_of(Factors((p / taken.c)[None], ((left - p) / taken.c)[None]), psi)
     products = kept(combine(product(jnp.moveaxis(q, 1, 0)), bulk.product))
-    first = sets._replace(number=np.zeros(len(b), int))  # each output's own feature is the first of the large ones
-    own_psi = [x[:, :1] for x in (psi, dpsi, ddpsi)]
-    terms = kept(series_terms(first, taken, turns(b, span, k), span, k, products, own_psi, given.own))
+    mine = Mine(
+        jnp.broadcast_to(p, b.shape), *(x[0] for x in (taken.left, taken.c, taken.others))
+    )  # the first of the large ones
+    own_psi = [x[:, 0] for x in (psi, dpsi, ddpsi)]
+    terms = kept(series_terms(mine, taken, turns(b, span, k), span, k, products, own_psi, given.own))
     series = terms.value.sum(0)
     (by_closed,) = pull((jnp.ones_like(closed), series))  # the whole series is proportional to the product of c
     of_log = terms.square * terms.every + terms.cross + terms.square
@@ -278,23 +281,23 @@ def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, A
     return (error <= share * square * bulk.x.shape[1]) & (bulk.tau < FARTHEST)
 
 
-def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
+def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
     """As `fourier_series.losses`, of one model."""
-    p = sets.density[0]
+    p = groups.density[0]
     given = split(law, p, diagonal(g), b, sums(without_own(g)))
     left = with_own(g, given.overlap)
     reached, _ = reach_of(left, kept(size_of(given.known)))
-    done = _pass(sets, law, left, b, given, period(law, p, given.known, reached, b, nodes=nodes), nodes)
+    done = _pass(groups, law, left, b, given, period(law, p, given.known, reached, b, nodes=nodes), nodes)
 
     def compressed(g: Array, b: Array) -> Array:  # noqa: ARG001
         return done.closed + done.series
 
-    return chosen(done.holds, compressed, partial(fourier_series.losses, sets, law, nodes=nodes, spread=SPREAD), g, b)
+    return chosen(done.holds, compressed, partial(fourier_series.losses, groups, law, nodes=nodes, spread=SPREAD), g, b)
 
 
-def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
+def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """As `fourier_series.losses_and_slopes`, of one model."""
-    p = sets.density[0]
+    p = groups.density[0]
     given, to_given = jax.vjp(partial(split, law, p), diagonal(g), b, sums(without_own(g)))
     given, left = kept(given), with_own(g, given.overlap)
     size, to_size = jax.vjp(size_of, given.known)
@@ -306,8 +309,8 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
         return span.length, span
 
     _, to_sums, span = jax.vjp(length, given.known, reached, b, has_aux=True)
-    done = _pass(sets, law, left, b, given, span, nodes)
-    by, found, w = done.by_closed, _series_slopes(sets, done, nodes, b), highest(span, nodes)
+    done = _pass(groups, law, left, b, given, span, nodes)
+    by, found, w = done.by_closed, _series_slopes(groups, done, nodes, b), highest(span, nodes)
     by_count, by_drift = done.by_later
     by_w = by.alone * done.single.by_w + by_count * done.later.count_by_w + by_drift * done.later.drift_by_w
     moved = chebyshev.growth(done.of_shares, done.bulk.moments) + by_w * w
@@ -346,7 +349,7 @@ def losses_and_slopes(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: 
         slopes = slopes + turning_up_slope(law, p, g, w, done.fade, by_g.later)
         return done.closed + done.series, with_own(slopes, by_g.own), by_b
 
-    direct = partial(fourier_series.losses_and_slopes, sets, law, nodes=nodes, spread=SPREAD)
+    direct = partial(fourier_series.losses_and_slopes, groups, law, nodes=nodes, spread=SPREAD)
     return chosen(done.holds, compressed, direct, g, b)
 
 
@@ -363,14 +366,14 @@ class _BySums(NamedTuple):
     own: Array  # in each output's overlap with itself, of everything
 
 
-def _series_slopes(sets: Sets, done: Passed, nodes: int, b: Array) -> Slopes:
+def _series_slopes(groups: Groups, done: Passed, nodes: int, b: Array) -> Slopes:
     """The series' value and slopes, in the large overlaps only, `log prod c` held."""
     span, overlaps = done.span, done.overlaps
     held, by_c = _of_large(done, span)
     moved = chebyshev.growth(done.of_series, done.bulk.moments) + (overlaps * held).sum(0)
     found = slopes_of(span, b, done.terms, held, moved, done.own)
     _, pull = jax.vjp(
-        lambda g, T: left_of(sets.density[0], 2 * np.pi * nodes / T[None] * g, len(b), SPREAD), overlaps, span.length
+        lambda g, T: left_of(groups.density[0], 2 * np.pi * nodes / T[None] * g, len(b), SPREAD), overlaps, span.length
     )
     by_g, by_length = pull(found.value[None] / done.taken.c - by_c)
     return found._replace(overlap=held + by_g, length=found.length + by_length)
@@ -388,4 +391,4 @@ def _of_large(done: Passed, span: Period) -> tuple[Array, Array]:
     w = node_numbers(len(q), gain)[:, None] * (2 * np.pi / span.length)[None]
     held = gain * ((pulled * dpsi).real * w[:, None]).sum(0)
     weighed = (terms.square[:, None] * q).real.sum(0)
-    return held.at[0].add(terms.own_slopes[0].sum(0)), done.taken.part[None] * by_share(terms, weighed, elsewhere[0], c)
+    return held.at[0].add(terms.own_slope.sum(0)), done.taken.part[None] * by_share(terms, weighed, elsewhere[0], c)

@@ -13,8 +13,9 @@ from jaxtyping import Array
 from superpose._jax.stored import kept
 from superpose.expected_loss import shares
 from superpose.expected_loss.fourier_series import highest, rest_of
+from superpose.expected_loss.groups import diagonal_of
 from superpose.expected_loss.low_order import fourth_of_many, low_cost, low_total, moments_of_outputs, own_moments
-from superpose.expected_loss.own_feature import NONE, Aside, diagonal_of, from_sums
+from superpose.expected_loss.own_feature import NONE, Aside, from_sums
 from superpose.expected_loss.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
 from superpose.expected_loss.shares import cut_of, later, later_slopes, left_of
 from superpose.features import Magnitude
@@ -237,10 +238,10 @@ def closed_part(
     pairs = (-4 * third * first - 3 * second**2 + 12 * second * first**2 - 6 * first**4) * known.fourth
     y4 = more * s4 - whole * i4 + fourth_of_many(s1, s2 - squares, s3 - 3 * mixed + 2 * cubes, pairs)
     others = whole / (1 - left_of(p, highest(span, nodes) * overlap, n, SPREAD))
-    about_own = first * overlap, second * overlap**2, 1 - others
+    about_own, own = (first * overlap, second * overlap**2), own_moments(law, p, overlap, b)
+    left = tuple(x * (1 - others) for x in own)
     mass, few = more - whole * taken.mass, 1 - n * p + (1 - p) * taken.mass
-    m = moments_of_outputs(
-        own_moments(law, p, overlap, b), p, b, (mass, more * s1 - whole * i1, y2, y3, y4), (s1, s2, squares), about_own
-    )
+    counted = mass, more * s1 - whole * i1, y2, y3, y4
+    m = moments_of_outputs(own, left, p * (1 - others), b, counted, (s1, s2, squares), about_own)
     low = low_total(law, given.own, b, overlap, whole * few, whole * alone, others * p)
     return given.own.loss + low + rest_of(law, span, m, given.own)

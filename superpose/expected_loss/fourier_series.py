@@ -21,27 +21,27 @@ O(n^2 K) work, O(n^2) memory, no sine or cosine per element. Passes are separate
 belongs to an output again for each of its n inputs. Arrays are (input j, output i, ...), with any further axes.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose._jax.complex_numbers import plus_one, quotient, scaled, times_i_power
+from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled, times_i_power
 from superpose._jax.stored import kept
+from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, lift, product
 from superpose.expected_loss.low_order import Moments, low_order, moments
 from superpose.expected_loss.own_feature import NONE, Aside, aside
 from superpose.expected_loss.period import Period, period
-from superpose.expected_loss.sets import Sets, active_part, active_slope, lift, own_set, product, sets_along
-from superpose.expected_loss.shares import SPREAD, Shares, shares, without_own
+from superpose.expected_loss.shares import SPREAD, Shares, shares
 from superpose.features import Magnitude
 from superpose.features.characteristic import powers
 
 
 def closed_part(
-    sets: Sets,
+    groups: Groups,
     law: Magnitude,
     span: Period,
     g: Array,
@@ -52,9 +52,9 @@ def closed_part(
     spread: float = SPREAD,
 ) -> Array:
     """Everything but the series: what the shares take out, and the moments of the rest; shape `(n, ...)`."""
-    taken = shares(sets, law, kept(highest(span, nodes))[None] * g, spread).taken_out
-    rest = rest_of(law, span, moments(sets, law, taken, g, b), own)
-    return own.loss + low_order(sets, law, taken, g, b, own) + rest
+    taken = shares(groups, law, kept(highest(span, nodes))[None] * g, spread).taken_out
+    rest = rest_of(law, span, moments(groups, law, taken, g, b), own)
+    return own.loss + low_order(groups, law, taken, g, b, own) + rest
 
 
 def rest_of(law: Magnitude, span: Period, m: Moments, own: Aside = NONE) -> Array:
@@ -79,32 +79,20 @@ def highest(span: Period, nodes: int | Array) -> Array:
 
 
 class Own(NamedTuple):
-    """Of each output's own set: its active part, `chi = E[x_i e^{iwY_s}]`, and chi's slopes in w g_il, member by member."""
+    """Of each output's own feature, `(nodes, n, ...)`.
+
+    Its active part `p psi`, `chi = E[x_i e^{iwx_i g_ii}] = -i p psi'`, and the slope of chi in w g_ii.
+    """
 
     active: Array
     chi: Array
-    slopes: list[Array]
+    slope: Array
 
 
-def _own(sets: Sets, psi: list[Array]) -> Own:
-    """From psi, psi', psi'' of shape (nodes, L, n, ...); `E[u e^{itu}] = -i psi'(t)`."""
-    p = sets_along(sets.density, psi[0][0, 0])[None]
-    members = [[x[:, k] for x in psi] for k in range(sets.members.shape[1])]
-    chi, bend = (scaled(p, times_i_power(x, -1)) for x in members[0][1:])
-    if sets.kind != "together":
-        densities = jnp.concatenate([p, jnp.zeros_like(p[:, :1])], axis=1)[:, sets.members]
-        active = sum((scaled(densities[:, :, k], m[0]) for k, m in enumerate(members)), jnp.zeros_like(chi))
-        return Own(active, chi, [bend] + [jnp.zeros_like(bend)] * (len(members) - 1))
-    others = jnp.ones_like(chi)
-    for mate in members[1:]:
-        others = others * mate[0]
-    slopes = [bend * others]
-    for k in range(1, len(members)):
-        slope = chi * members[k][1]
-        for j in range(1, len(members)):
-            slope = slope if j == k else slope * members[j][0]
-        slopes.append(slope)
-    return Own(scaled(p, members[0][0]) * others, chi * others, slopes)
+def _own(p: Array, psi: list[Array]) -> Own:
+    """From psi, psi', psi'' of shape (nodes, n, ...)."""
+    chi, slope = (scaled(p[None], times_i_power(x, -1)) for x in psi[1:])
+    return Own(scaled(p[None], psi[0]), chi, slope)
 
 
 class Terms(NamedTuple):
@@ -115,11 +103,11 @@ class Terms(NamedTuple):
     of_cube: Array | None  # and that of |y|^3, over its weight
     bias: Array
     square: Array  # factor of the rest of the product, of both powers, in the loss
-    cross: Array  # factor of the product over other sets than the own one
-    one: Array  # sum over sets of q
-    every: Array  # prod over sets of (1 + q), less 1
-    crossed: Array  # E[x_i e^{iwy}] with all other sets at their shares, times its factor
-    own_slopes: list[Array]
+    cross: Array  # factor of the product over other features than the own one
+    one: Array  # sum over features of q
+    every: Array  # prod over features of (1 + q), less 1
+    crossed: Array  # E[x_i e^{iwy}] with all other features at their shares, times its factor
+    own_slope: Array
 
     @property
     def value(self) -> Array:
@@ -127,8 +115,23 @@ class Terms(NamedTuple):
         return self.complex_value.real
 
 
+class Mine(NamedTuple):
+    """Of each output's own feature, `(n, ...)`: its density, 1 - c and c of its share, and the product of c over the others."""
+
+    density: Array
+    left: Array
+    c: Array
+    others: Array
+
+
+def mine_of(groups: Groups, taken: Shares) -> Mine:
+    """From the shares of all features in all outputs."""
+    left = diagonal(taken.left)
+    return Mine(along(groups.density, left), left, diagonal(taken.c), diagonal(taken.others))
+
+
 def series_terms(
-    sets: Sets,
+    mine: Mine,
     taken: Shares,
     turn: Array,
     span: Period,
@@ -139,7 +142,7 @@ def series_terms(
 ) -> Terms:
     """The series' terms at nodes `k`.
 
-    From, per node, `turn`, `e^{iwb}`; `products`, `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own set.
+    From, per node, `turn`, `e^{iwb}`; `products`, `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own feature.
     """
     one, rest = products
     k, T = k.reshape(-1, *(1,) * span.length.ndim), span.length[None]
@@ -147,14 +150,12 @@ def series_terms(
     square = scaled(span.kink[None] * T**2 / (2 * (np.pi * k) ** 3), times_i_power(turn, 1))
     cross = scaled(span.kink[None] * T / (np.pi * k) ** 2, turn)
     square = scaled(taken.whole[None], square)
-    own, every = _own(sets, psi), one + rest
-    mine = _q_of_own(sets, taken, own)
-    without = quotient(every - mine, plus_one(mine))  # prod over other sets of (1 + q), less 1
-    counted, left = every, plus_one(without)
-    if sets.removed:
-        stays = 1 - taken.part[None]
-        counted, left = rest + scaled(stays, plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
-    chain = scaled((aside.cross * without_own(sets, taken))[None], cross)
+    own, every = _own(mine.density, psi), one + rest
+    q = jax.lax.complex((own.active.real + (mine.left - mine.density)[None]) / mine.c[None], own.active.imag / mine.c[None])
+    without = quotient(every - q, plus_one(q))  # prod over other features of (1 + q), less 1
+    stays = 1 - taken.part[None]
+    counted, left = rest + scaled(stays, plus_one(one)), jax.lax.complex(without.real + stays, without.imag)
+    chain = scaled((aside.cross * mine.others)[None], cross)
     crossed, of_cube = chain * own.chi, None
     if aside.cube is not None:
         square = scaled(jnp.asarray(aside.square)[None], square)
@@ -173,15 +174,8 @@ def series_terms(
         one=one,
         every=every,
         crossed=crossed,
-        own_slopes=[(chain * left * slope).real * w for slope in own.slopes],
+        own_slope=(chain * left * own.slope).real * w,
     )
-
-
-def _q_of_own(sets: Sets, taken: Shares, own: Own) -> Array:
-    """`q = (active - chance + 1 - c) / c` of each output's own set, per node."""
-    c, left = own_set(sets, taken.c), own_set(sets, taken.left)
-    chance = sets_along(sets.chance[sets.number], left)
-    return jax.lax.complex((own.active.real + (left - chance)[None]) / c[None], own.active.imag / c[None])
 
 
 def turns(b: Array, span: Period, k: Array) -> Array:
@@ -191,55 +185,90 @@ def turns(b: Array, span: Period, k: Array) -> Array:
 
 
 class Factors(NamedTuple):
-    """`q = gain active + offset`, from the shares: factors of the product are `1 + q`; shapes (S, n, ...).
-
-    Of features alone the density is in the gain: `q = gain psi + offset`.
-    """
+    """`q = gain psi + offset`, from the shares: factors of the product are `1 + q`; shapes (n, n, ...)."""
 
     gain: Array
     offset: Array
 
 
-def factors_of(sets: Sets, taken: Shares) -> Factors:
-    """For all sets and outputs."""
-    gain = lift(sets.density, taken.c) / taken.c if sets.alone else 1 / taken.c
-    return Factors(gain, (taken.left - lift(sets.chance, taken.left)) / taken.c)
+def factors_of(groups: Groups, taken: Shares) -> Factors:
+    """For all features and outputs."""
+    p = lift(groups.density, taken.c)
+    return Factors(p / taken.c, (taken.left - p) / taken.c)
 
 
-def q_of(sets: Sets, found: Factors, psi: Array) -> Array:
-    """Q of each set and output."""
-    active = psi if sets.alone else active_part(sets, psi)
-    return jax.lax.complex(found.gain * active.real + found.offset, found.gain * active.imag)
+def q_of(found: Factors, psi: Array) -> Array:
+    """Q of each feature and output."""
+    return jax.lax.complex(found.gain * psi.real + found.offset, found.gain * psi.imag)
 
 
-def own_overlaps(sets: Sets, g: Array) -> Array:
-    """The overlaps of each output with the members of its own set, itself first, `(L, n, ...)`."""
-    return jnp.concatenate([g, jnp.zeros_like(g[:1])])[sets.members.T, np.arange(g.shape[1])]
-
-
-def _first_pass(sets: Sets, law: Magnitude, taken: Shares, g: Array, theta: Array, k: Array) -> tuple:
-    """Per node and output: `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own set."""
-    every, mine = law.recurrence(theta[None] * g, 0), law.recurrence(theta[None] * own_overlaps(sets, g), 2)
-    factors = factors_of(sets, taken)
+def _first_pass(groups: Groups, law: Magnitude, taken: Shares, g: Array, theta: Array, k: Array) -> tuple:
+    """Per node and output: `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own feature."""
+    every, mine = law.recurrence(theta[None] * g, 0), law.recurrence(theta * diagonal(g), 2)
+    factors = factors_of(groups, taken)
 
     def step(states: tuple, k: Array) -> tuple[tuple, tuple]:
         (first, (psi,)), (second, values) = every.step(states[0], k), mine.step(states[1], k)
-        return (first, second), (product(q_of(sets, factors, psi)), values)
+        return (first, second), (product(q_of(factors, psi)), values)
 
     return jax.lax.scan(step, (every.start, mine.start), k)[1]
 
 
-def _terms(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array, own: Aside) -> Terms:
-    products, psi = _first_pass(sets, law, taken, g, 2 * np.pi / span.length, k)
-    return series_terms(sets, taken, turns(b, span, k), span, k, products, psi, own)
+class Walk(NamedTuple):
+    """The loss term by term: the closed part of each output, and `step(state, k) -> (state, term)` for node k = 1, 2, ... in turn.
+
+    `at(k)` is the term at any k. Terms are complex, and their real part counts. The number of nodes may be traced.
+    """
+
+    closed: Array
+    start: Any
+    step: Callable[[Any, Array], tuple[Any, Array]]
+    at: Callable[[Array], Array]
+
+
+def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array) -> Walk:
+    """The same series, node by node."""
+    g, own = aside(groups, law, g, b)
+    span = period(groups, law, g, b, nodes=nodes)
+    taken = shares(groups, law, highest(span, nodes)[None] * g)
+    theta, factors, mine = 2 * np.pi / span.length, factors_of(groups, taken), mine_of(groups, taken)
+    rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta * diagonal(g), 2), powers(theta * b)
+
+    def term(k: Array, psi: Array, mine_psi: list[Array], turn: Array) -> Array:
+        products = jax.tree.map(lambda x: x[None], product(q_of(factors, psi)))
+        at_k = [x[None] for x in mine_psi]
+        return series_terms(mine, taken, turn[None], span, k[None], products, at_k, own).complex_value[0]
+
+    def step(states: tuple, k: Array) -> tuple[tuple, Array]:
+        (first, (psi,)), (second, values), (third, (turn,)) = (x.step(s, k) for x, s in zip(rungs, states, strict=True))
+        return (first, second, third), term(k, psi, values, turn)
+
+    def at(k: Array) -> Array:
+        w = k * theta
+        return term(k, law.derivatives(w[None] * g, 0)[0], law.derivatives(w * diagonal(g), 2), phase(w * b))
+
+    return Walk(closed_part(groups, law, span, g, b, own, nodes=nodes), tuple(x.start for x in rungs), step, at)
+
+
+def _terms(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array, span: Period, k: Array, own: Aside) -> Terms:
+    products, psi = _first_pass(groups, law, taken, g, 2 * np.pi / span.length, k)
+    return series_terms(mine_of(groups, taken), taken, turns(b, span, k), span, k, products, psi, own)
 
 
 def series(
-    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, own: Aside = NONE, *, nodes: int, spread: float = SPREAD
+    groups: Groups,
+    law: Magnitude,
+    span: Period,
+    g: Array,
+    b: Array,
+    own: Aside = NONE,
+    *,
+    nodes: int,
+    spread: float = SPREAD,
 ) -> Array:
     """The series' part of each output's loss, `(n, ...)`."""
-    taken = shares(sets, law, highest(span, nodes)[None] * g, spread)
-    return _terms(sets, law, taken, g, b, span, node_numbers(nodes, g), own).value.sum(0)
+    taken = shares(groups, law, highest(span, nodes)[None] * g, spread)
+    return _terms(groups, law, taken, g, b, span, node_numbers(nodes, g), own).value.sum(0)
 
 
 class Slopes(NamedTuple):
@@ -253,21 +282,29 @@ class Slopes(NamedTuple):
 
 
 def series_and_slopes(
-    sets: Sets, law: Magnitude, span: Period, g: Array, b: Array, own: Aside = NONE, *, nodes: int, spread: float = SPREAD
+    groups: Groups,
+    law: Magnitude,
+    span: Period,
+    g: Array,
+    b: Array,
+    own: Aside = NONE,
+    *,
+    nodes: int,
+    spread: float = SPREAD,
 ) -> Slopes:
     """The same with its slopes."""
     k = node_numbers(nodes, g)
-    taken = shares(sets, law, highest(span, nodes)[None] * g, spread)
-    terms = _terms(sets, law, taken, g, b, span, k, own)
-    slopes, weighed = _second_pass(sets, law, taken, g, span, k, terms)
+    taken = shares(groups, law, highest(span, nodes)[None] * g, spread)
+    terms = _terms(groups, law, taken, g, b, span, k, own)
+    slopes, weighed = _second_pass(groups, law, taken, g, span, k, terms)
     found = slopes_of(span, b, terms, slopes, (g * slopes).sum(0), own)
 
     def taken_at(g: Array, T: Array) -> tuple[Array, Array]:
-        taken = shares(sets, law, 2 * np.pi * nodes / T[None] * g, spread)
+        taken = shares(groups, law, 2 * np.pi * nodes / T[None] * g, spread)
         return taken.left, taken.part
 
     _, pull = jax.vjp(taken_at, g, span.length)
-    by_g, by_length = pull((-_by_shares(sets, taken, terms, weighed), by_part(terms)))
+    by_g, by_length = pull((-_by_shares(taken, terms, weighed), by_part(terms)))
     return found._replace(overlap=found.overlap + by_g, length=found.length + by_length)
 
 
@@ -286,83 +323,70 @@ def node_numbers(nodes: int, like: Array) -> Array:
     return jnp.arange(1, nodes + 1, dtype=like.dtype)
 
 
-def applies(sets: Sets, law: Magnitude) -> bool:  # noqa: ARG001
-    """To all features and laws."""
-    return True
+def applies(groups: Groups, law: Magnitude) -> bool:  # noqa: ARG001
+    """Whether the features are independent."""
+    return groups.independent
 
 
-def losses(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
+def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD) -> Array:
     """Each output's loss, `(n, ...)`."""
-    g, own = aside(sets, law, g, b)
-    span = period(sets, law, g, b, nodes=nodes)
-    parts = (f(sets, law, span, g, b, own, nodes=nodes, spread=spread) for f in (closed_part, series))
+    g, own = aside(groups, law, g, b)
+    span = period(groups, law, g, b, nodes=nodes)
+    parts = (f(groups, law, span, g, b, own, nodes=nodes, spread=spread) for f in (closed_part, series))
     return sum(parts, jnp.zeros_like(b))
 
 
 def losses_and_slopes(
-    sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD
+    groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int, spread: float = SPREAD
 ) -> tuple[Array, Array, Array]:
     """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
 
     def closed(g: Array, b: Array) -> tuple[tuple, tuple[Period, Aside]]:
-        left, own = aside(sets, law, g, b)
-        span = period(sets, law, left, b, nodes=nodes)
-        found = closed_part(sets, law, span, left, b, own, nodes=nodes, spread=spread)
+        left, own = aside(groups, law, g, b)
+        span = period(groups, law, left, b, nodes=nodes)
+        found = closed_part(groups, law, span, left, b, own, nodes=nodes, spread=spread)
         return (found, left, span.length, own.cube), (span, own)
 
     (known, left, *_), pull, (span, own) = jax.vjp(closed, g, b, has_aux=True)
-    found = series_and_slopes(sets, law, span, left, b, own, nodes=nodes, spread=spread)
+    found = series_and_slopes(groups, law, span, left, b, own, nodes=nodes, spread=spread)
     # an output depends on its own column and bias alone
     by_g, by_b = pull((jnp.ones_like(known), found.overlap, kept(found.length), found.cube))
     return known + found.value, by_g, by_b + found.bias
 
 
 def _second_pass(
-    sets: Sets, law: Magnitude, taken: Shares, g: Array, span: Period, k: Array, terms: Terms
+    groups: Groups, law: Magnitude, taken: Shares, g: Array, span: Period, k: Array, terms: Terms
 ) -> tuple[Array, Array]:
-    """The series' slopes in g, shares held, `(n, n, ...)`; and `sum_k Re[square q_s]`, `(S, n, ...)`."""
-    theta, factors, elsewhere = 2 * np.pi / span.length, factors_of(sets, taken), _elsewhere(sets, g)
+    """The series' slopes in g, shares held, and `sum_k Re[square q_j]`, both `(n, n, ...)`."""
+    theta, factors, elsewhere = 2 * np.pi / span.length, factors_of(groups, taken), _elsewhere(g)
     rung = law.recurrence(theta[None] * g, 1)
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, None]:
         state, slopes, weighed = carry
         k, square, cross, every = xs
         state, (psi, dpsi) = rung.step(state, k)
-        q = q_of(sets, factors, psi)
-        rest = apart(every[None], q, taken.part[None]) if sets.removed else plus_one(every)[None]
+        q = q_of(factors, psi)
+        rest = apart(every[None], q, taken.part[None])
         pulled = quotient(square[None] * rest + scaled(elsewhere, cross[None]), plus_one(q))
-        slope = (k * theta)[None] * factors.gain
-        if sets.alone:
-            moved = (pulled * dpsi).real * slope
-        else:
-            moved = (pulled[sets.number] * active_slope(sets, psi, dpsi)).real * slope[sets.number]
+        moved = (pulled * dpsi).real * ((k * theta)[None] * factors.gain)
         weighed = weighed + square.real[None] * q.real - square.imag[None] * q.imag
         return (state, slopes + moved, weighed), None
 
     start = (rung.start, jnp.zeros_like(g), jnp.zeros_like(taken.c))
     xs = (k, terms.square, terms.cross, terms.every)
     (_, slopes, weighed), _ = jax.lax.scan(step, start, xs)
-    return _with_own(sets, slopes, terms.own_slopes), weighed
+    here = np.arange(len(g))
+    return slopes.at[here, here].add(terms.own_slope.sum(0)), weighed
 
 
-def _elsewhere(sets: Sets, like: Array) -> Array:
-    """1 for the sets that an output's own feature is not in, `(S, n, 1...)`."""
-    other = ~np.equal.outer(np.unique(sets.number), sets.number)
-    return jnp.asarray(other.reshape(*other.shape, *(1,) * (like.ndim - 2)), like.dtype)
+def _elsewhere(like: Array) -> Array:
+    """1 for all features but an output's own, `(n, n, 1...)`."""
+    return jnp.where(diagonal_of(like), 0, jnp.ones((), like.dtype))
 
 
-def _with_own(sets: Sets, slopes: Array, own_slopes: Sequence[Array]) -> Array:
-    """The slopes, with those of an output's own set in chi added."""
-    padded = jnp.concatenate([slopes, jnp.zeros_like(slopes[:1])])
-    own = jnp.stack([x.sum(0) for x in own_slopes])
-    return padded.at[sets.members.T, np.arange(slopes.shape[1])].add(own)[:-1]
-
-
-def _by_shares(sets: Sets, taken: Shares, terms: Terms, weighed: Array) -> Array:
-    """The series' slopes in the shares c, `(S, n, ...)`; only C is taken out of the product where features come together."""
-    if not sets.removed:
-        return -terms.square.real.sum(0)[None] / taken.c
-    return taken.part[None] * by_share(terms, weighed, _elsewhere(sets, taken.c), taken.c)
+def _by_shares(taken: Shares, terms: Terms, weighed: Array) -> Array:
+    """The series' slopes in the shares c, `(n, n, ...)`."""
+    return taken.part[None] * by_share(terms, weighed, _elsewhere(taken.c), taken.c)
 
 
 def apart(every: Array, q: Array, part: Array) -> Array:

@@ -1,41 +1,41 @@
-"""The parts of the population loss that need no series: terms with hardly any set active, and polynomial moments.
+"""The parts of the population loss that need no series: terms with hardly any feature active, and polynomial moments.
 
 With nobody active the law of a pre-activation has an atom, with one active feature a step; both would make a series converge
 slowly, so their share of the loss is taken exactly. Also exact: binary features while their states can be listed; few
 features with a flat law are in `box_quadrature`.
 
-Arrays are (input j or set s, output i, ...), with any further axes; `g[j, i]` is the overlap of input j with output i.
+Arrays are (input j or group s, output i, ...), with any further axes; `g[j, i]` is the overlap of input j with output i.
 """
 
+from functools import partial
+from math import comb
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.stored import kept
-from superpose.expected_loss.own_feature import NONE, Aside, applies, diagonal, diagonal_of
-from superpose.expected_loss.sets import Sets, lift, own_set, set_sums, sets_along
+from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, group_sums, lift
+from superpose.expected_loss.own_feature import NONE, Aside, applies
 from superpose.expected_loss.shares import Shares, without_own
-from superpose.features import Magnitude
+from superpose.features import Magnitude, forest
 
 
-def low_order(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array, own: Aside = NONE) -> Array:
+def low_order(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array, own: Aside = NONE) -> Array:
     """Each output's loss over what the shares take out; shape `(n, ...)`.
 
-    Of `E r(y)^2`, with C = prod_s c_s and O_s that product without set s:
-    `r(b)^2 [C + sum_s O_s (P(s idle) - c_s)] + sum_j O_s(j) p_j E r(b + g_j u)^2`; and of `E x_i^2 - 2 E x_i r(y)` the term with
-    feature i alone, `O_s(i) p_i E[u^2 - 2 u r(b + g_i u)]`. With features that come together, `C r(b)^2` only.
+    Of `E r(y)^2`, with C = prod_s c_s, O_s that product without group s, and a_j the probability that j is the only active feature
+    of its group: `r(b)^2 [C + sum_s O_s (P(s idle) - c_s)] + sum_j O_s(j) a_j E r(b + g_j u)^2`; and of `E x_i^2 - 2 E x_i r(y)` the
+    term with feature i alone, `O_s(i) a_i E[u^2 - 2 u r(b + g_i u)]`.
     """
-    square = jnp.maximum(b, 0) ** 2
-    if sets.removed == 0:
-        return taken.whole * square
-    chance, density = lift(sets.chance, g), lift(sets.density, g)
-    few = (taken.others * (taken.left - chance)).sum(0)
-    weights = taken.others[sets.number] * density
+    few = (taken.others * (taken.left - lift(groups.chance, g))).sum(0)
+    weights = taken.others[groups.member] * lift(groups.alone, g)
     each = weights * low_cost(law, jnp.broadcast_to(b[None], g.shape), g, own)
     single = jnp.where(diagonal_of(g), 0, each).sum(0)
-    few, single, alone = kept((few, single, without_own(sets, taken)))
-    return low_total(law, own, b, diagonal(g), taken.whole + few, single, alone * sets_along(sets.density, b))
+    few, single, alone = kept((few, single, without_own(groups, taken)))
+    return low_total(law, own, b, diagonal(g), taken.whole + few, single, alone * along(groups.alone, b))
 
 
 def low_cost(law: Magnitude, b: Array, g: Array, own: Aside) -> Array:
@@ -54,21 +54,29 @@ def low_total(law: Magnitude, own: Aside, b: Array, overlap: Array, none: Array,
     return none * idle + single + alone * jnp.where(own.cross > 0, law.relu_error(b, overlap), idle)
 
 
-def set_moments(sets: Sets, law: Magnitude, g: Array) -> tuple[Array, Array, Array]:
-    """First three moments of each set's part of each pre-activation, `E Y_s^k`; shapes `(S, n, ...)`."""
-    mu1, mu2, mu3, _ = law.moments
-    if sets.kind != "together" or sets.alone:
-        p = lift(sets.density, g)
-        return set_sums(sets, p * mu1 * g), set_sums(sets, p * mu2 * g**2), set_sums(sets, p * mu3 * g**3)
-    mean, variance, third = _while_active(law, set_sums(sets, g), set_sums(sets, g**2), set_sums(sets, g**3))
-    chance = lift(sets.chance, g)
-    return chance * mean, chance * (variance + mean**2), chance * (third + 3 * variance * mean + mean**3)
+def group_moments(groups: Groups, law: Magnitude, g: Array) -> tuple[Array, Array, Array]:
+    """First three moments of each group's part of each pre-activation, `E Y_s^k`; shapes `(S, n, ...)`."""
+    if groups.independent:
+        first, second, third = (lift(groups.density, g) * mu * g**k for k, mu in enumerate(law.moments[:3], 1))
+        return first, second, third
+    found = _climbed(groups, g, _powers(law, g))
+    return found[:, 1], found[:, 2], found[:, 3]
 
 
-def _while_active(law: Magnitude, g: Array, square: Array, cube: Array) -> tuple[Array, Array, Array]:
-    """Mean, variance and third central moment of `sum_j g_j u_j`, from the sums of g, g^2 and g^3."""
-    mu1, mu2, mu3, _ = law.moments
-    return mu1 * g, (mu2 - mu1**2) * square, (mu3 - 3 * mu1 * mu2 + 2 * mu1**3) * cube
+def _powers(law: Magnitude, g: Array) -> Array:
+    """`E (g u)^k`, k = 0 .. 3, on an axis behind the first."""
+    return jnp.stack([jnp.ones_like(g), *(mu * g**k for k, mu in enumerate(law.moments[:3], 1))], axis=1)
+
+
+def _climbed(groups: Groups, g: Array, powers: Array) -> Array:
+    """Moments of each group while it is active, times the probability of that, `(S, 4, n, ...)`, from those of each feature."""
+    one = jnp.asarray(np.eye(4)[0].reshape(-1, *(1,) * (g.ndim - 1)), g.dtype)
+    return forest.active_part(groups.coupling, lift(groups.given, powers), powers, one=one, times=_times)
+
+
+def _times(a: Array, b: Array) -> Array:
+    """Moments of a sum of independent terms from theirs."""
+    return jnp.stack([sum(comb(k, j) * a[j] * b[k - j] for j in range(1, k + 1)) + a[0] * b[k] for k in range(4)])
 
 
 class Moments(NamedTuple):
@@ -88,28 +96,46 @@ class Moments(NamedTuple):
     fourth: Array | None
 
 
-def moments(sets: Sets, law: Magnitude, taken: Shares, g: Array, b: Array) -> Moments:
+def moments(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array) -> Moments:
     """Moments of `y_i = b_i + sum_j g_ji x_j` over what the shares leave: a measure, of mass below 1 and not always positive."""
-    first, second, third = set_moments(sets, law, g)
-    out = 1 - taken.others if sets.removed else jnp.ones_like(taken.others)
-    mass = -jnp.expm1(taken.log)
-    if sets.removed:
-        mass = mass - (taken.others * taken.left).sum(0)
+    first, second, third = group_moments(groups, law, g)
+    mass = -jnp.expm1(taken.log) - (taken.others * _most(groups, taken)).sum(0)
+    y1, y2, y3 = (x.sum(0) for x in _left(groups, law, taken, g, (first, second, third)))
     total, squares = first.sum(0), (first**2).sum(0)
-    y1 = (first * out).sum(0)
-    y2 = (second * out).sum(0) + total**2 - squares
-    y3 = (third * out).sum(0) + 3 * (total * second.sum(0) - (first * second).sum(0))
-    y3 = y3 + total**3 - 3 * total * squares + 2 * (first**3).sum(0)
-    about_own = own_set(sets, first), own_set(sets, second), own_set(sets, out)
-    own, p = _own_moments(sets, law, g, b), sets_along(sets.density, b)
+    y2 = y2 + total**2 - squares
+    y3 = y3 + 3 * (total * second.sum(0) - (first * second).sum(0)) + total**3 - 3 * total * squares + 2 * (first**3).sum(0)
     y4 = None
-    if applies(sets, law):
-        fourth = law.moments[3] * lift(sets.density, g) * g**4
+    if applies(groups, law):
+        fourth = law.moments[3] * lift(groups.density, g) * g**4
         pairs = (-4 * third * first - 3 * second**2 + 12 * second * first**2 - 6 * first**4).sum(0)
         cumulants = second.sum(0) - squares, (third - 3 * second * first + 2 * first**3).sum(0)
-        y4 = (fourth * out).sum(0) + fourth_of_many(total, *cumulants, pairs)
-    known = kept(((mass, y1, y2, y3, y4), (total, second.sum(0), squares), about_own))
-    return moments_of_outputs(own, p, b, *known)
+        y4 = (fourth * (1 - taken.others)).sum(0) + fourth_of_many(total, *cumulants, pairs)
+    mine = diagonal(first[groups.member]), diagonal(second[groups.member])
+    known = kept(((mass, y1, y2, y3, y4), (total, second.sum(0), squares), mine))
+    own, p, removed = _own_moments(groups, law, g, b), along(groups.density, b), without_own(groups, taken)
+    if groups.independent:
+        active, own_left = p * (1 - removed), tuple(x * (1 - removed) for x in own)
+    else:
+        single = along(groups.alone, b) * removed
+        active = p - single
+        own_left = tuple(x - y for x, y in zip(own, own_moments(law, single, diagonal(g), b), strict=True))
+    return moments_of_outputs(own, own_left, active, b, *known)
+
+
+def _most(groups: Groups, taken: Shares) -> Array:
+    """1 - c_s less the probability that several features of group s are active: those are not taken out."""
+    if groups.independent:
+        return taken.left
+    return taken.left - lift(groups.chance - group_sums(groups, groups.alone), taken.left)
+
+
+def _left(groups: Groups, law: Magnitude, taken: Shares, g: Array, moments: tuple[Array, ...]) -> list[Array]:
+    """What is left of the moments of each group: without those of single features, where other groups are at their shares."""
+    if groups.independent:
+        return [x * (1 - taken.others) for x in moments]
+    single = lift(groups.alone, g)
+    taken_out = [group_sums(groups, single * mu * g**k) for k, mu in enumerate(law.moments[:3], 1)]
+    return [x - taken.others * y for x, y in zip(moments, taken_out, strict=True)]
 
 
 def fourth_of_many(mean: Array, variance: Array, third: Array, pairs: Array) -> Array:
@@ -117,30 +143,33 @@ def fourth_of_many(mean: Array, variance: Array, third: Array, pairs: Array) -> 
     return pairs + 4 * third * mean + 3 * variance**2 + 6 * variance * mean**2 + mean**4
 
 
-def moments_of_outputs(own: tuple, p: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple) -> Moments:
+def moments_of_outputs(
+    own: tuple, left: tuple, active: Array, b: Array, taken: tuple, totals: tuple, about_own: tuple
+) -> Moments:
     """Moments from what is known of each output, shapes `(n, ...)`.
 
     Args:
-        own: `E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the own set's part.
-        p: density of each output's feature.
+        own: `E x_i`, `E x_i (b + Y)` and `E x_i (b + Y)^2`, Y the own group's part.
+        left: the same over what the shares leave of it.
+        active: `P(i active)` over what they leave.
         b: biases.
         taken: mass and four moments of Y = y - b over what the shares leave, the fourth or None.
-        totals: the sums over sets of first moments, of second ones and of squared first ones.
-        about_own: first and second moment of each output's own set, and the measure that its share leaves to it.
+        totals: the sums over groups of first moments, of second ones and of squared first ones.
+        about_own: first and second moment of each output's own group.
     """
-    (mass, y1, y2, y3, y4), (total, second, squares), (mine, mine_square, q) = taken, totals, about_own
+    (mass, y1, y2, y3, y4), (total, second, squares), (mine, mine_square) = taken, totals, about_own
     outside = total - mine
     outside_square = second - mine_square + outside**2 - (squares - mine**2)
-    x, xy, xyy = own
+    (x, xy, _), (x_left, xy_left, xyy_left) = own, left
     return Moments(
         mass=mass,
         first=b * mass + y1,
         second=b**2 * mass + 2 * b * y1 + y2,
         third=b**3 * mass + 3 * b**2 * y1 + 3 * b * y2 + y3,
-        active=p * q,
-        own=x * q,
-        own_first=xy * q + x * outside,
-        own_second=xyy * q + 2 * xy * outside + x * outside_square,
+        active=active,
+        own=x_left,
+        own_first=xy_left + x * outside,
+        own_second=xyy_left + 2 * xy * outside + x * outside_square,
         fourth=None if y4 is None else b**4 * mass + 4 * b**3 * y1 + 6 * b**2 * y2 + 4 * b * y3 + y4,
     )
 
@@ -151,13 +180,12 @@ def own_moments(law: Magnitude, p: Array, own: Array, b: Array) -> tuple[Array, 
     return p * mu1, p * (b * mu1 + own * mu2), p * (b**2 * mu1 + 2 * b * own * mu2 + own**2 * mu3)
 
 
-def _own_moments(sets: Sets, law: Magnitude, g: Array, b: Array) -> tuple[Array, Array, Array]:
-    """The same, Y the own set's part, which is active with feature i."""
-    p, own = sets_along(sets.density, b), diagonal(g)
-    x, linear, quadratic = own_moments(law, p, own, b)
-    if sets.kind == "together" and not sets.alone:
-        total, squares = (own_set(sets, set_sums(sets, g**k)) - own**k for k in (1, 2))
-        mean, variance, _ = _while_active(law, total, squares, squares)
-        quadratic = quadratic + 2 * linear * mean + x * (variance + mean**2)
-        linear = linear + x * mean
-    return x, linear, quadratic
+def _own_moments(groups: Groups, law: Magnitude, g: Array, b: Array) -> tuple[Array, Array, Array]:
+    """The same, Y the own group's part: slopes of what `group_moments` climbs, which is linear in each feature's own moments."""
+    if groups.independent:
+        return own_moments(law, along(groups.density, b), diagonal(g), b)
+    weighed = jnp.stack([mu * g**k for k, mu in enumerate(law.moments)], axis=1)  # E u (g u)^k
+    here = jnp.where(diagonal_of(g)[:, None], weighed, 0)
+    _, found = jax.jvp(partial(_climbed, groups, g), (_powers(law, g),), (here,))
+    x, xy, xyy = (diagonal(found[groups.member][:, k]) for k in range(3))
+    return x, b * x + xy, b**2 * x + 2 * b * xy + xyy

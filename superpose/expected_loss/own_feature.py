@@ -14,10 +14,9 @@ weights `E r(Y)^2`, `E x_i r(Y)` and `E (Y)_-^3` enter the loss of each output.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
-from superpose.expected_loss.sets import Sets, lift, sets_along
+from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, lift
 from superpose.features import Magnitude
 
 ABOVE = 0.5
@@ -43,30 +42,20 @@ NONE = Aside(loss=0.0, square=1.0, cross=1.0, cube=None)
 """Where all overlaps stay as they are."""
 
 
-def applies(sets: Sets, law: Magnitude) -> bool:
+def applies(groups: Groups, law: Magnitude) -> bool:
     """Whether features are independent, of a law that has the closed form."""
-    return sets.alone and law.has_cubes
+    return groups.independent and law.has_cubes
 
 
-def diagonal(g: Array) -> Array:
-    """`g[i, i]`, shape (n, ...)."""
-    return g[np.arange(len(g)), np.arange(len(g))]
-
-
-def diagonal_of(g: Array) -> Array:
-    """Where j = i, `(n, n, 1...)`."""
-    return jnp.asarray(np.eye(len(g), dtype=bool).reshape(*g.shape[:2], *(1,) * (g.ndim - 2)))
-
-
-def aside(sets: Sets, law: Magnitude, g: Array, b: Array) -> tuple[Array, Aside]:
+def aside(groups: Groups, law: Magnitude, g: Array, b: Array) -> tuple[Array, Aside]:
     """Overlaps with those set to 0 that the closed form has, and what comes in their place."""
-    if not applies(sets, law):
+    if not applies(groups, law):
         return g, NONE
-    others, p = jnp.where(diagonal_of(g), 0, g), lift(sets.density, g)
+    others, p = jnp.where(diagonal_of(g), 0, g), lift(groups.density, g)
     first, second = p * law.moments[0] * others, p * law.moments[1] * others**2
     rise, fall = (jnp.maximum(x, 0).sum(0) for x in (others, -others))
     about = first.sum(0), (second - first**2).sum(0), rise, fall
-    away, found = from_sums(law, sets_along(sets.density, b), diagonal(g), b, about)
+    away, found = from_sums(law, along(groups.density, b), diagonal(g), b, about)
     return jnp.where(diagonal_of(g) & away[None], 0, g), found
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.stored import kept
-from superpose.expected_loss.low_order import set_moments
-from superpose.expected_loss.sets import Sets, lift, set_sums
-from superpose.features import Magnitude
+from superpose.expected_loss.groups import Groups, lift
+from superpose.expected_loss.low_order import group_moments
+from superpose.features import Magnitude, forest
 
 TAIL = 3.0
 """y leaves [-T, T] with probability at most nodes^-TAIL on each side: what that costs is then below what the nodes cost."""
@@ -46,28 +46,28 @@ class Period(NamedTuple):
         return self.on.astype(self.length.dtype) - (self.off & ~self.on).astype(self.length.dtype)
 
 
-def period(sets: Sets, law: Magnitude, g: Array, b: Array, *, nodes: int | Array) -> Period:
+def period(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int | Array) -> Period:
     """A period such that y leaves [-T, T] on each side with probability at most `nodes^-TAIL`, or never.
 
     Bounded laws: Bennett's inequality, `P(Y - EY >= t) <= exp(-v h(D t / v) / D^2)`, `h(x) = (1 + x) ln(1 + x) - x`, with v
-    the variance and D the largest excess of one set; h is inverted by Newton steps that stay on the safe side. Exponential
+    the variance and D the largest excess of one group; h is inverted by Newton steps that stay on the safe side. Exponential
     magnitudes: Bernstein's, `t = D l + sqrt(2 V l)`, V = 2 sum p g^2.
     """
-    first, second, _ = set_moments(sets, law, g)
+    first, second, _ = group_moments(groups, law, g)
     mean, variance = kept((b + first.sum(0), (second - first**2).sum(0)))
     level = TAIL * jnp.log(jnp.asarray(nodes, b.dtype))
     size = kept(jnp.sqrt((g**2).sum(0) + SHORTEST**2))
     width = SMOOTH * size
     positive, negative = positive_part(g, width[None]), positive_part(-g, width[None])
     if np.isfinite(law.support[1]):
-        tops, bottoms = _extremes(sets, law, positive, negative), _extremes(sets, law, negative, positive)
+        tops, bottoms = _extremes(groups, law, positive, negative), _extremes(groups, law, negative, positive)
         up, down = (bennett(variance, _largest(x, size), level) for x in (tops - first, bottoms + first))
         ends = kept((tops.sum(0), bottoms.sum(0)))
     else:
-        spread = jnp.sqrt(4 * level * (g**2 * lift(sets.density, g)).sum(0) + SHORTEST**2)
+        spread = jnp.sqrt(4 * level * (g**2 * lift(groups.density, g)).sum(0) + SHORTEST**2)
         up, down = (_largest(x, size) * level + spread for x in (positive, negative))
         ends = None
-    rise, fall = (_extremes(sets, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
+    rise, fall = (_extremes(groups, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
     return Period(kept(reach(b, mean, (up, down), ends, width)), fall <= b, rise <= -b)
 
 
@@ -99,16 +99,11 @@ def norm_from(powers: Array, size: Array) -> Array:
     return size * (powers + 1e-30) ** (1 / ORDER)
 
 
-def _extremes(sets: Sets, law: Magnitude, positive: Array, negative: Array) -> Array:
-    """The largest part of each set, `(S, ...)`, from the positive and negative parts of overlaps.
-
-    The sum over its features, or, smoothly, the largest where they are exclusive.
-    """
+def _extremes(groups: Groups, law: Magnitude, positive: Array, negative: Array) -> Array:
+    """The largest part of each group, `(S, ...)`, from the positive and negative parts of overlaps."""
     low, high = law.support
     each = jnp.where(positive > 0, high * positive, 0) - jnp.where(negative > 0, low * negative, 0)
-    if sets.kind == "exclusive" and not sets.alone:
-        return jnp.sqrt(set_sums(sets, each**2))
-    return set_sums(sets, each)
+    return each if groups.independent else forest.largest(groups.coupling, each)
 
 
 def bennett(variance: Array, excess: Array, level: Array) -> Array:

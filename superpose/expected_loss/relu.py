@@ -5,7 +5,7 @@ number of features. It is computed to a stated error at about the price of one m
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import jax
@@ -15,10 +15,9 @@ from jaxtyping import Array, Float
 from superpose import features
 from superpose._jax.models_last import NO_DERIVATIVE, models_last, one_at_a_time
 from superpose._jax.precision import precisely
+from superpose.expected_loss.groups import Groups, groups_of
 from superpose.expected_loss.inputs import Importance, check, check_importance
 from superpose.expected_loss.methods import method_for
-from superpose.expected_loss.sets import Sets, sets_of
-from superpose.features import Magnitude
 from superpose.toy_model import Params
 
 MANY = 32
@@ -86,6 +85,20 @@ def _of_a_model(f: Callable[[Params, features.Distribution, int], Any]) -> Calla
     return run
 
 
+def over_contexts(f: Callable) -> Callable:
+    """`f(params, distribution, nodes)`; of a mixture the mean over its contexts, as the loss is."""
+
+    @wraps(f)
+    def run(params: Params, distribution: features.Distribution, nodes: Any) -> Any:
+        if not isinstance(distribution, features.Mixture):
+            return f(params, distribution, nodes)
+        parts = [run(params, context, nodes) for context in distribution.contexts]
+        weights = jnp.asarray(distribution.weights, params.b.dtype)
+        return jax.tree.map(lambda *x: sum(w * y for w, y in zip(weights, x, strict=True)), *parts)
+
+    return run
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: int) -> Float[Array, " n"]:
     """`output_losses`; plain arrays, as what `custom_vjp` passes to `_forward` would not do for fields of `Params`."""
@@ -93,26 +106,26 @@ def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: i
 
 
 @_of_a_model
+@over_contexts
 def _losses(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
-    sets, law, gram = setting(params, distribution)
-    return _on_models(partial(method_for(sets, law).losses, nodes=nodes), sets, law, gram, params.b, params.b)
+    groups, law, gram = setting(params, distribution)
+    return _on_models(partial(method_for(groups, law).losses, nodes=nodes), groups, law, gram, params.b, params.b)
 
 
-def setting(params: Params, distribution: features.Distribution) -> tuple[Sets, Magnitude, Array]:
-    """What every method takes: sets, magnitude and overlaps."""
-    sets = sets_of(distribution, n=params.b.shape[0], dtype=params.b.dtype)
-    return sets, features.magnitude(distribution), params.W.T @ params.W
+def setting(params: Params, distribution: features.Sparse | features.Coupled) -> tuple[Groups, features.Magnitude, Array]:
+    """What every method takes: groups, magnitude and overlaps."""
+    groups = groups_of(distribution, n=params.b.shape[0], dtype=params.b.dtype)
+    return groups, features.magnitude(distribution), params.W.T @ params.W
 
 
-def _on_models(f: Callable, sets: Sets, law: Magnitude, gram: Array, b: Array, like: Any) -> Any:
-    """`f(sets, law, gram, b)`; of few features with the models last, where `vmap` puts several."""
-    known = sets._replace(density=None, chance=None)
+def _on_models(f: Callable, groups: Groups, law: features.Magnitude, gram: Array, b: Array, like: Any) -> Any:
+    """`f(groups, law, gram, b)`; of few features with the models last, where `vmap` puts several."""
 
-    def core(varied: tuple, fixed: tuple) -> Any:
-        return f(known._replace(density=fixed[0], chance=fixed[1]), law, *varied)
+    def core(varied: tuple, fixed: Groups) -> Any:
+        return f(fixed, law, *varied)
 
     run = models_last(core, like, apart=True) if len(b) < MANY else core
-    return run((gram, b), (sets.density, sets.chance))
+    return run((gram, b), groups)
 
 
 def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, tuple]:
@@ -124,10 +137,11 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
 
 
 @_of_a_model
+@over_contexts
 def _value_and_slopes(params: Params, distribution: features.Distribution, nodes: int) -> tuple[Array, Array, Array]:
-    sets, law, gram = setting(params, distribution)
+    groups, law, gram = setting(params, distribution)
     like = params.b, gram, params.b
-    return _on_models(partial(method_for(sets, law).losses_and_slopes, nodes=nodes), sets, law, gram, params.b, like)
+    return _on_models(partial(method_for(groups, law).losses_and_slopes, nodes=nodes), groups, law, gram, params.b, like)
 
 
 def _backward(law_tree: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001

@@ -1,11 +1,11 @@
-"""What a series leaves to closed forms: a share of the characteristic function of each set, and the terms with at most one other.
+"""What a series leaves to closed forms: a share of the characteristic function of each group, and the terms with at most one other.
 
 Write each factor as `phi_s(w) = c_s + (phi_s(w) - c_s)`, with any number c_s. Then
 
     prod_s phi_s = prod_s c_s + sum_s (phi_s - c_s) prod_{l != s} c_l + rest,
 
 and the first two terms are elementary: an atom at b, and the laws of one active feature. Only the rest needs a series. The usual
-choice c_s = P(s idle) takes out the inputs with at most one active set *among all*. But a feature that an output hardly sees
+choice c_s = P(s idle) takes out the inputs with at most one active feature *among all*. But a feature that an output hardly sees
 matters little whether it is active or not, so its share should be all of it. Here
 
     c_s = 1 - P_s (1 - e^{-(w_K g)^2 / 12}),
@@ -25,8 +25,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose.expected_loss.sets import Sets, lift, own_set, set_sums
-from superpose.features import Magnitude
+from superpose.expected_loss.groups import Groups, diagonal, lift
+from superpose.features import Magnitude, forest
 
 SPREAD = 12.0
 """In `e^{-t^2 / SPREAD}`: the weight falls as a squared sinc, but is an exponential only."""
@@ -52,7 +52,7 @@ class Shares(NamedTuple):
 
     @property
     def whole(self) -> Array:
-        """The product of c over all sets, `(n, ...)`."""
+        """The product of c over all groups, `(n, ...)`."""
         return jnp.exp(self.log)
 
     @property
@@ -63,24 +63,28 @@ class Shares(NamedTuple):
         )
 
 
-def idle_shares(sets: Sets, like: Array) -> Shares:
-    """c_s = P(s idle), whatever the overlaps: what is taken out are the inputs with at most one active set."""
-    left = jnp.broadcast_to(lift(sets.chance, like), (len(sets.chance), *like.shape[1:]))
-    logs = jnp.log1p(-jnp.minimum(left, 1 - jnp.finfo(left.dtype).eps))  # a set may never be idle
+def idle_shares(groups: Groups, like: Array) -> Shares:
+    """c_s = P(s idle), whatever the overlaps: what is taken out are the inputs with at most one active feature, all independent."""
+    left = jnp.broadcast_to(lift(groups.chance, like), (len(groups.chance), *like.shape[1:]))
+    logs = jnp.log1p(-jnp.minimum(left, 1 - jnp.finfo(left.dtype).eps))  # a feature may never be idle
     total = logs.sum(0)
     return Shares(left, 1 - left, total, jnp.exp(total[None] - logs), jnp.ones_like(total))
 
 
-def shares(sets: Sets, law: Magnitude, t: Array, spread: float = SPREAD) -> Shares:
-    """The shares for overlaps times highest frequency `t = w_K g`, of shape (n inputs, n outputs, ...)."""
-    cut = cut_of(sets.chance, len(sets.chance))
-    if sets.kind == "together" and not sets.alone:
-        felt = _felt(set_sums(sets, t * t) / spread)
-        left = lift(cut * sets.chance, felt) * felt
-        part = jnp.ones_like(felt[0])
+def shares(groups: Groups, law: Magnitude, t: Array, spread: float = SPREAD) -> Shares:
+    """The shares for overlaps times highest frequency `t = w_K g`, of shape (n inputs, n outputs, ...).
+
+    Of a group of several features, `P_s (1 - e^{-u})` is the sum over its roots, with `u = sum_j P(j | root) (w_K g_j)^2 / 12`
+    over what is below each: what its characteristic function has lost by w_K while the root is active.
+    """
+    if groups.independent:
+        felt = lift(groups.density, t) * _felt(t * t / spread)
     else:
-        left = lift(cut, t) * set_sums(sets, lift(sets.density, t) * _felt(t * t / spread))
-        part = part_of(*((lift(sets.density, t) * x).sum(0) for x in later(law, t, jnp.exp(-t * t / SPREAD))))
+        square = forest.below_roots(groups.coupling, lift(groups.given, t), t * t) / spread
+        felt = forest.over_roots(groups.coupling, lift(groups.given[groups.coupling.roots], t) * _felt(square))
+    left = lift(cut_of(groups.chance, len(groups.chance)), t) * felt
+    gauss = jnp.exp(-t * t / SPREAD)
+    part = part_of(*((lift(groups.density, t) * x).sum(0) for x in later(law, t, gauss)))
     c, log = 1 - left, jnp.log1p(-left).sum(0)
     return Shares(left, c, log, jnp.exp(log)[None] / c, part)
 
@@ -116,10 +120,10 @@ def _felt(u: Array) -> Array:
 
 
 def most(count: int) -> float:
-    """The largest 1 - c among so many sets."""
+    """The largest 1 - c among so many groups."""
     return 1 - max(LEAST, SMALLEST ** (1 / count))
 
 
-def without_own(sets: Sets, found: Shares) -> Array:
-    """The product of c over the sets that feature i is not in, shape (n, ...)."""
-    return own_set(sets, found.others)
+def without_own(groups: Groups, found: Shares) -> Array:
+    """The product of c over the groups that feature i is not in, shape (n, ...)."""
+    return diagonal(found.others[groups.member])

@@ -176,15 +176,44 @@ def active_part(
                     below[up] = one + change
                 else:
                     below[up] = below[up] + change if forest.exclusive[up] else times(below[up], one + change)
-    return _over_roots(forest, each)
+    return over_roots(forest, each)
+
+
+def below_roots(forest: Forest, given: Float[Array, "n ..."], x: Float[Array, "n ..."]) -> Array:
+    """`sum_j P(j active | root active) x_j` over each root and all below it, `(roots, ...)`."""
+    parent, total = np.array(forest.parent), x
+    for level in levels(forest)[:0:-1]:
+        total = total.at[parent[level]].add(given[level] * total[level])
+    return total[forest.roots]
+
+
+def largest(forest: Forest, x: Float[Array, "n ..."]) -> Float[Array, "sets ..."]:
+    """The largest sum of numbers >= 0 that features active at once can have, in each set; where some exclude each other, a norm.
+
+    `x_i + sum_c` over the children, or the root of the sum of squares: at least the largest, and smooth.
+    """
+    parent, sets = np.array(forest.parent), np.array(forest.sets)
+    total = x
+    for level in levels(forest)[:0:-1]:
+        exclusive = np.array(forest.exclusive)[parent[level]]
+        plain, others = level[~exclusive], level[exclusive]
+        total = total.at[parent[plain]].add(total[plain])
+        if len(others):
+            square = jax.ops.segment_sum(total[others] ** 2, parent[others], len(parent))
+            up = np.unique(parent[others])
+            total = total.at[up].add(jnp.sqrt(square[up]))
+    roots = forest.roots
+    if len(roots) == len(set(forest.sets)):
+        return over_roots(forest, total[roots])
+    return jnp.sqrt(jax.ops.segment_sum(total[roots] ** 2, sets[roots], max(sets) + 1))
 
 
 def chances(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "sets ..."]:
     """Probability that each set is active, at most 1."""
-    return jnp.minimum(_over_roots(forest, given[forest.roots]), 1)
+    return jnp.minimum(over_roots(forest, given[forest.roots]), 1)
 
 
-def _over_roots(forest: Forest, each: Array) -> Array:
+def over_roots(forest: Forest, each: Array) -> Array:
     """The sum over each set's roots, `(sets, ...)`, from a number for each root."""
     sets = np.array(forest.sets)[forest.roots]
     return each if np.array_equal(sets, np.arange(len(sets))) else jax.ops.segment_sum(each, sets, max(sets) + 1)

@@ -1,6 +1,8 @@
 """Moments and characteristic function of each distribution, in closed form."""
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
@@ -13,7 +15,7 @@ def _averaged(f: Callable[..., Array], distribution: Mixture, *arguments: Array,
     """The mean of `f` over the contexts of a mixture."""
     weights = jnp.asarray(distribution.weights, float)
     parts = [w * f(x, *arguments, **sizes) for w, x in zip(weights, distribution.contexts, strict=True)]
-    return sum(parts[1:], parts[0])
+    return reduce(add, parts)
 
 
 def density(distribution: Distribution, *, n: int) -> Float[Array, " n"]:
@@ -47,7 +49,7 @@ def _power(distribution: Distribution, k: int, *, n: int) -> Float[Array, " n"]:
     if isinstance(distribution, Mixture):
         weights = jnp.asarray(distribution.weights, float)
         parts = [w * _power(x, k, n=n) for w, x in zip(weights, distribution.contexts, strict=True)]
-        return sum(parts[1:], parts[0])
+        return reduce(add, parts)
     return _density(distribution, n=n) * magnitude(distribution).moments[k - 1]
 
 

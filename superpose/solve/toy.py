@@ -69,10 +69,10 @@ def natural_units(distribution: features.Distribution, importance: Importance = 
     Raises:
         ValueError: a density or an importance whose shape does not fit n, or whose values, where known, lie outside their range.
     """
-    p, square = features.density(distribution, n=n), features.magnitude(distribution).moments[1]
+    p = features.density(distribution, n=n)
     weights = _weights(importance, n)
     share = jnp.maximum(weights / weights.max(), LEAST)
-    return Units(bias=jnp.sqrt(p / share), loss=jnp.sum(weights * p) * square)
+    return Units(bias=jnp.sqrt(p / share), loss=jnp.sum(weights * features.second_moment(distribution, n=n)))
 
 
 def _weights(importance: Importance, n: int) -> Float[Array, " n"]:

@@ -1,0 +1,116 @@
+"""Who is active with whom, as the exact loss needs it, and products over groups that are independent of each other.
+
+The pre-activation `y = b + sum_j g_j x_j` is a sum over independent groups of features: single ones, or the sets of a
+`superpose.features.forest`. So its characteristic function is `prod_s (1 - chance_s + active_s)`, with `active_s` the part of
+inputs that have somebody of group s active, `p_j psi(w g_j)` of a single feature.
+
+Arrays of features have the features first; any further axes go along: outputs, models.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from superpose import features
+from superpose.features import forest
+
+
+@struct.dataclass
+class Groups:
+    """The groups of n features: their structure is static, their numbers are traced.
+
+    `coupling`: who is active with whom. `equal`: independent features of one density. `density` (n, ...) of each feature; `given`,
+    the same once its parent is active; `alone`, the probability that it is the only active one of its group; `chance` (S, ...), that
+    a group is active.
+    """
+
+    density: Float[Array, "n ..."]
+    given: Float[Array, "n ..."]
+    alone: Float[Array, "n ..."]
+    chance: Float[Array, "s ..."]
+    coupling: forest.Forest = struct.field(pytree_node=False)
+    equal: bool = struct.field(pytree_node=False)
+
+    @property
+    def independent(self) -> bool:
+        """Whether every group is a single feature."""
+        return self.coupling.independent
+
+    @property
+    def member(self) -> Any:
+        """The number of each feature's group, as an index."""
+        return slice(None) if self.independent else np.array(self.coupling.sets)
+
+
+def group_sums(groups: Groups, x: Float[Array, "n ..."]) -> Float[Array, "s ..."]:
+    """The sum over the features of each group."""
+    return x if groups.independent else jax.ops.segment_sum(x, groups.member, len(groups.chance))
+
+
+def diagonal(g: Array) -> Array:
+    """`g[i, i]`, shape (n, ...)."""
+    return g[np.arange(len(g)), np.arange(len(g))]
+
+
+def diagonal_of(g: Array) -> Array:
+    """Where j = i, `(n, n, 1...)`."""
+    return jnp.asarray(np.eye(len(g), dtype=bool).reshape(*g.shape[:2], *(1,) * (g.ndim - 2)))
+
+
+def groups_of(distribution: features.Sparse | features.Coupled, *, n: int, dtype: jnp.dtype) -> Groups:
+    """The groups of a distribution, its densities in `dtype`."""
+    features.check(distribution, n=n, absent=True)
+    known, p = features.coupling(distribution, n=n), features.given(distribution, n=n).astype(dtype)
+    equal = isinstance(distribution, features.Sparse) and jnp.ndim(distribution.density) == 0
+    if known.independent:  # so of coupled ones in sets of one
+        return Groups(p, p, p, p, forest.independent(n), equal)
+    return Groups(forest.marginal(known, p), p, forest.alone(known, p), forest.chances(known, p), known, equal)
+
+
+def lift(x: Array, like: Array) -> Array:
+    """`x` with the axes of `like` that it lacks put in behind the first: `(n, ...)` goes along `(n, outputs, ...)`."""
+    return x.reshape(x.shape[:1] + (1,) * (like.ndim - x.ndim) + x.shape[1:])
+
+
+def along(x: Array, b: Array) -> Array:
+    """A number for each feature, `(n,)` or `(n, ...)`, to go along outputs."""
+    return x.reshape(x.shape + (1,) * (b.ndim - x.ndim))
+
+
+def product(q: Array) -> tuple[Array, Array]:
+    """Split `prod_s (1 + q_s) - 1` into `sum_s q_s` and the rest, the terms of two or more.
+
+    A tree of pairs. Nothing is subtracted, so the rest keeps its digits where every q is small.
+
+    Args:
+        q: shape `(S, ...)`, complex or real.
+
+    Returns:
+        `one`, `rest`, each of shape `(...)`.
+    """
+    level, odd = (q, None), None
+    while (count := len(level[0])) > 1:
+        half = count // 2
+        if count % 2:
+            last = _take(level, 2 * half, count)
+            odd = last if odd is None else combine(odd, last)
+        level = combine(_take(level, 0, half), _take(level, half, 2 * half))
+    one, rest = level if odd is None else combine(level, odd)
+    return one[0], jnp.zeros_like(one[0]) if rest is None else rest[0]
+
+
+def _take(level: tuple, start: int, stop: int) -> tuple:
+    return tuple(None if x is None else x[start:stop] for x in level)
+
+
+def combine(left: tuple, right: tuple) -> tuple:
+    """(one, rest) of a union of sets: `rest = rest' + rest'' + (one' + rest')(one'' + rest'')`; None stands for 0."""
+    (one_a, rest_a), (one_b, rest_b) = left, right
+    rest = (one_a if rest_a is None else one_a + rest_a) * (one_b if rest_b is None else one_b + rest_b)
+    for known in (rest_a, rest_b):
+        rest = rest if known is None else rest + known
+    return one_a + one_b, rest
