@@ -213,4 +213,5 @@ def figure(dataset: xr.Dataset) -> go.Figure:
             drawn.update_xaxes(title="feature" if r == len(rows) else None, range=[0, len(length) + 1], row=r, col=c)
         drawn.update_yaxes(range=[-0.1, 1.5], row=r)
         drawn.update_yaxes(title=f"length; {dataset['case'].values[r - 1]}", row=r, col=1)
-    return drawn.update_layout(template=TEMPLATE, width=1200, height=200 + 230 * len(rows), legend_y=1 + 0.16 / len(rows), margin_t=90)
+    size = {"width": 1200, "height": 200 + 230 * len(rows), "margin_t": 90}
+    return drawn.update_layout(template=TEMPLATE, legend_y=1 + 0.16 / len(rows), **size)

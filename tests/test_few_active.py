@@ -1,4 +1,4 @@
-"""Closed forms for few active sets, and polynomial moments, against enumeration over who is active."""
+"""Closed forms for few active groups, and polynomial moments, against enumeration over who is active."""
 
 import itertools
 
@@ -18,6 +18,8 @@ KINDS = {
     "together": lambda x: features.Together(x, SETS),
     "exclusive": lambda x: features.Exclusive(x, SETS),
 }
+REMOVED = {"independent": 1, "together": 0, "exclusive": 1}
+"""Active sets up to which inputs are taken out: of features that come together none is alone."""
 CASES = [(law, kind) for law in LAWS for kind in KINDS]
 
 
@@ -25,12 +27,12 @@ def setting(law, kind, density=0.3):
     rng = np.random.default_rng(11)
     gram, offset = rng.standard_normal((5, 5)), rng.uniform(-1, 1, 5)
     distribution = KINDS[kind](LAWS[law](density))
-    sets = groups_of(distribution, n=5, dtype=jnp.zeros(()).dtype)
-    return sets, features.magnitude(distribution), jnp.asarray(gram), jnp.asarray(offset)
+    groups = groups_of(distribution, n=5, dtype=jnp.zeros(()).dtype)
+    return groups, features.magnitude(distribution), jnp.asarray(gram), jnp.asarray(offset)
 
 
 def patterns(kind, p=0.3):
-    """All patterns of active features with their probability and number of active sets."""
+    """All patterns of active features with their probability and number of active groups."""
     sets = tuple(range(5)) if kind == "independent" else SETS
     options = []
     for s in sorted(set(sets)):
@@ -71,9 +73,9 @@ def brute_moments(g, b, law, kind, removed):
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_moments_are_those_of_the_enumeration(law, kind):
-    sets, magnitude, g, b = setting(law, kind)
-    found = low_order.moments(sets, magnitude, idle_shares(sets, g), g, b)
-    expected = brute_moments(np.asarray(g, float), np.asarray(b, float), magnitude, kind, sets.removed)
+    groups, magnitude, g, b = setting(law, kind)
+    found = low_order.moments(groups, magnitude, idle_shares(groups, g), g, b)
+    expected = brute_moments(np.asarray(g, float), np.asarray(b, float), magnitude, kind, REMOVED[kind])
     assert (found.fourth is None) == (kind != "independent" or law in ("symmetric", "exponential"))
     for value, truth in zip(found, expected, strict=True):
         if value is not None:
@@ -81,13 +83,13 @@ def test_moments_are_those_of_the_enumeration(law, kind):
 
 
 @pytest.mark.parametrize(("law", "kind"), CASES)
-def test_set_moments_are_those_of_each_set(law, kind):
-    sets, magnitude, gram, _ = setting(law, kind)
-    first, second, _ = low_order.set_moments(sets, magnitude, gram)
+def test_group_moments_are_those_of_each_group(law, kind):
+    groups, magnitude, gram, _ = setting(law, kind)
+    first, second, _ = low_order.group_moments(groups, magnitude, gram)
     mu1, mu2, *_ = magnitude.moments
     G = np.asarray(gram, float)
-    for s in range(len(sets.chance)):
-        members = [j for j in range(5) if sets.number[j] == s]
+    for s in range(len(groups.chance)):
+        members = [j for j in range(5) if groups.coupling.sets[j] == s]
         total, square = 0.3 * mu1 * G[members].sum(0), 0.3 * mu2 * (G[members] ** 2).sum(0)
         if kind == "together":
             pairs = itertools.permutations(members, 2)
@@ -99,32 +101,32 @@ def test_set_moments_are_those_of_each_set(law, kind):
 @pytest.mark.parametrize(("law", "kind"), CASES)
 def test_low_order_is_the_share_of_at_most_one_active_set(law, kind):
     """With one active feature, `E r(b + g u)^2` by Gauss's rule in 400 cells of the quantile."""
-    sets, magnitude, gram, b = setting(law, kind)
+    groups, magnitude, gram, b = setting(law, kind)
     nodes, weights = np.polynomial.legendre.leggauss(4)
     q = ((np.arange(4000)[:, None] + (nodes[None, :] + 1) / 2) / 4000).ravel()
     u, weight = np.asarray(magnitude.quantile(jnp.asarray(q)), float), np.tile(weights / 2, 4000) / 4000
     G, offset, expected = np.asarray(gram, float), np.asarray(b, float), np.zeros(5)
     for active, chance, count in patterns(kind):
-        if count > sets.removed:
+        if count > REMOVED[kind]:
             continue
         for i in range(5):
             y = np.maximum(offset[i] + (G[active[0], i] * u if active else 0), 0)
             x = u if active == [i] else 0
             expected[i] += chance * np.sum(weight * (x - y) ** 2)
     # The cell with the crossing, and the exponential's last cell: 1e-4 of its squared size.
-    found = low_order.low_order(sets, magnitude, idle_shares(sets, gram), gram, b)
+    found = low_order.low_order(groups, magnitude, idle_shares(groups, gram), gram, b)
     assert_close(found, expected, rtol=1e-3 if law == "exponential" else 1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_are_all_patterns_and_their_probability_adds_up(kind, monkeypatch):
-    sets, law, _, _ = setting("binary", kind)
-    found = binary_states.states(sets)
+    groups, law, _, _ = setting("binary", kind)
+    found = binary_states.states(groups.coupling)
     expected = {tuple(j in active for j in range(5)) for active, _, _ in patterns(kind)}
     assert len(found) == len(expected)
     assert {tuple(row.tolist()) for row in found} == expected
     # With no overlaps and b = 1 every state of an idle feature costs 1, of an active one 0.
-    losses = binary_states.losses(sets, law, jnp.zeros((5, 5)), jnp.ones(5), nodes=0)
+    losses = binary_states.losses(groups, law, jnp.zeros((5, 5)), jnp.ones(5), nodes=0)
     assert_close(losses, np.full(5, 0.7), rtol=64 * EPS)
     monkeypatch.setattr(binary_states, "MOST_STATES", len(expected) - 1)
-    assert not binary_states.applies(sets, law)
+    assert not binary_states.applies(groups, law)

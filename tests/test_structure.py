@@ -59,6 +59,7 @@ SIDE_DOORS = {
     "_jax": "has no door: each module is a tool of its own",
     "commands": "each command imports what it runs only when it runs",
     "features.characteristic": "the series takes powers from it, which no user needs",
+    "features.forest": "the exact loss climbs it",
     "many_features.blocks": "interference.describe reads blocks as many_features does",
     "many_features.tiles": "and tiles",
     "phase.run": "for the command; the door is quick to import",

@@ -12,9 +12,10 @@ from jaxtyping import Array, Float
 from superpose import features
 from superpose._jax.precision import precisely
 from superpose.expected_loss import truncation_error
+from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.inputs import FEWEST, Importance, check, check_importance, check_kinds
 from superpose.expected_loss.methods import method_for
-from superpose.expected_loss.relu import each, output_losses, over_contexts, relu_output, setting
+from superpose.expected_loss.relu import each, output_losses, relu_output, setting
 from superpose.toy_model import Params
 
 FINER = 4

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from superpose import features
 from superpose._jax.precision import precisely
+from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.inputs import Importance, check_kinds
 from superpose.toy_model import Params
 
@@ -28,12 +29,15 @@ def linear(params: Params, distribution: features.Distribution, importance: Impo
 
 
 @precisely
+@over_contexts
 def mean_field(params: Params, distribution: features.Distribution, importance: Importance = 1.0) -> Float[Array, ""]:
     """`relu_output` with every pre-activation taken as Gaussian with its true mean and variance: for many active features.
 
     With `t = mu_y / s`: `E r = mu_y Phi(t) + s phi(t)`, `E r^2 = (mu_y^2 + s^2) Phi(t) + mu_y s phi(t)` and, by Stein's
     lemma, `E x_i r = E x_i E r + Cov(x_i, y_i) Phi(t)`. Exact as a sum of many small terms; it fails where few features are active:
     for 100 random unit columns in 20 dimensions it is off by 0.1 % at p = 0.9, 3 % at 0.5, 14 % at 0.1 and 21 % at 0.01.
+
+    Of a mixture it is the mean over its contexts, each Gaussian by itself.
 
     Returns:
         The approximate loss, a scalar; not a bound on either side.

@@ -24,7 +24,7 @@ def states(known: forest.Forest) -> np.ndarray | None:
     """All patterns of active features, shape `(states, n)`, or None if they are more than `MOST_STATES`."""
     patterns = np.zeros((1, len(known.parent)), bool)
     for root in dict.fromkeys(known.sets):
-        roots = [i for i in known.roots if known.sets[i] == root]
+        roots = [int(i) for i in known.roots if known.sets[i] == root]
         options = [patterns[:1] & False] + [_below(known, i) for i in roots]
         found = np.concatenate(options)
         if len(patterns) * len(found) > MOST_STATES:
@@ -36,14 +36,14 @@ def states(known: forest.Forest) -> np.ndarray | None:
 def _below(known: forest.Forest, i: int) -> np.ndarray:
     """All patterns of what is below feature i and active with it, `(patterns, n)`; a few more than `MOST_STATES` at most."""
     n = len(known.parent)
-    children = [_below(known, j) for j in range(n) if known.parent[j] == i]
+    children = [j for j in range(n) if known.parent[j] == i]
     none = np.zeros((1, n), bool)
     if known.exclusive[i]:
-        found = np.concatenate([none, *children])
+        found = np.concatenate([none, *(_below(known, j) for j in children)])
     else:
         found = none
-        for child in children:
-            both = np.concatenate([none, child])
+        for j in children:
+            both = _below(known, j) if known.certain[j] else np.concatenate([none, _below(known, j)])
             found = (found[:, None] | both[None]).reshape(-1, n)[: MOST_STATES + 1]
     return found | (np.arange(n) == i)[None]
 

@@ -24,8 +24,8 @@ class Groups:
     """The groups of n features: their structure is static, their numbers are traced.
 
     `coupling`: who is active with whom. `equal`: independent features of one density. `density` (n, ...) of each feature; `given`,
-    the same once its parent is active; `alone`, the probability that it is the only active one of its group; `chance` (S, ...), that
-    a group is active.
+    the same once its parent is active; `alone`, the probability that it is the only active one of its group; `chance` (S, ...),
+    that a group is active.
     """
 
     density: Float[Array, "n ..."]

@@ -27,8 +27,8 @@ def low_order(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array,
     """Each output's loss over what the shares take out; shape `(n, ...)`.
 
     Of `E r(y)^2`, with C = prod_s c_s, O_s that product without group s, and a_j the probability that j is the only active feature
-    of its group: `r(b)^2 [C + sum_s O_s (P(s idle) - c_s)] + sum_j O_s(j) a_j E r(b + g_j u)^2`; and of `E x_i^2 - 2 E x_i r(y)` the
-    term with feature i alone, `O_s(i) a_i E[u^2 - 2 u r(b + g_i u)]`.
+    of its group: `r(b)^2 [C + sum_s O_s (P(s idle) - c_s)] + sum_j O_s(j) a_j E r(b + g_j u)^2`; and of `E x_i^2 - 2 E x_i r(y)`
+    the term with feature i alone, `O_s(i) a_i E[u^2 - 2 u r(b + g_i u)]`.
     """
     few = (taken.others * (taken.left - lift(groups.chance, g))).sum(0)
     weights = taken.others[groups.member] * lift(groups.alone, g)

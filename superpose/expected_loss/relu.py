@@ -5,7 +5,7 @@ number of features. It is computed to a stated error at about the price of one m
 """
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from superpose import features
 from superpose._jax.models_last import NO_DERIVATIVE, models_last, one_at_a_time
 from superpose._jax.precision import precisely
+from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.groups import Groups, groups_of
 from superpose.expected_loss.inputs import Importance, check, check_importance
 from superpose.expected_loss.methods import method_for
@@ -81,20 +82,6 @@ def _of_a_model(f: Callable[[Params, features.Distribution, int], Any]) -> Calla
             return f(Params(W=W, b=b), jax.tree.unflatten(law_tree, fixed), nodes)
 
         return each(one, len(b))((W, b), tuple(law_values))
-
-    return run
-
-
-def over_contexts(f: Callable) -> Callable:
-    """`f(params, distribution, nodes)`; of a mixture the mean over its contexts, as the loss is."""
-
-    @wraps(f)
-    def run(params: Params, distribution: features.Distribution, nodes: Any) -> Any:
-        if not isinstance(distribution, features.Mixture):
-            return f(params, distribution, nodes)
-        parts = [run(params, context, nodes) for context in distribution.contexts]
-        weights = jnp.asarray(distribution.weights, params.b.dtype)
-        return jax.tree.map(lambda *x: sum(w * y for w, y in zip(weights, x, strict=True)), *parts)
 
     return run
 

@@ -19,13 +19,15 @@ class Forest(NamedTuple):
     """The static part of a coupling of n features; hashable.
 
     `parent` of each feature, -1 for a root. `sets`, the number of each feature's set, from 0: sets are independent of each other,
-    and roots of one set exclude each other. `exclusive`, whether the children of a feature do. `draw`, the number of the uniform
-    number that decides whether a feature is active once its parent is: features that exclude each other share one.
+    and roots of one set exclude each other. `exclusive`, whether the children of a feature do. `certain`, whether a feature is
+    active whenever its parent is. `draw`, the number of the uniform number that decides whether a feature is active once its
+    parent is: features that exclude each other share one.
     """
 
     parent: tuple[int, ...]
     sets: tuple[int, ...]
     exclusive: tuple[bool, ...]
+    certain: tuple[bool, ...]
     draw: tuple[int, ...]
 
     @property
@@ -41,20 +43,20 @@ class Forest(NamedTuple):
 
 def independent(n: int) -> Forest:
     """N features that know nothing of each other."""
-    return Forest((-1,) * n, tuple(range(n)), (False,) * n, tuple(range(n)))
+    return Forest((-1,) * n, tuple(range(n)), (False,) * n, (False,) * n, tuple(range(n)))
 
 
 def exclusive(sets: tuple[int, ...]) -> Forest:
     """Sets of features of which at most one is active."""
     n = len(sets)
-    return Forest((-1,) * n, sets, (False,) * n, sets)
+    return Forest((-1,) * n, sets, (False,) * n, (False,) * n, sets)
 
 
 def together(sets: tuple[int, ...]) -> Forest:
     """Sets of features that are active all at once: children of the first of each set."""
     first = [sets.index(s) for s in sets]
     parent = tuple(-1 if i == k else i for k, i in enumerate(first))
-    return Forest(parent, sets, (False,) * len(sets), sets)
+    return Forest(parent, sets, (False,) * len(sets), tuple(p >= 0 for p in parent), sets)
 
 
 def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
@@ -75,7 +77,7 @@ def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
     numbers = {root: k for k, root in enumerate(dict.fromkeys(top))}
     draw = tuple(p if exclusive and p >= 0 else n + k for k, p in enumerate(parents))
     order = {d: k for k, d in enumerate(dict.fromkeys(draw))}
-    return Forest(parents, tuple(numbers[r] for r in top), (exclusive,) * n, tuple(order[d] for d in draw))
+    return Forest(parents, tuple(numbers[r] for r in top), (exclusive,) * n, (False,) * n, tuple(order[d] for d in draw))
 
 
 def levels(forest: Forest) -> list[np.ndarray]:
