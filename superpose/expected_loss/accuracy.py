@@ -105,7 +105,7 @@ def _shares(stack: Params, distribution: Any, importance: Array, nodes: int) -> 
 
 
 @over_contexts
-def _of_contexts(params: Params, distribution: features.Distribution, nodes: Array) -> tuple[Array, Array]:
+def _of_contexts(params: Params, distribution: features.Sparse | features.Coupled, nodes: Array) -> tuple[Array, Array]:
     """Each output's loss by the direct product, and what may lie beyond these nodes."""
     b = params.b
     groups, law, gram = setting(params, distribution)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from superpose import features
 from superpose.features import forest
@@ -28,10 +28,10 @@ class Groups:
     that a group is active.
     """
 
-    density: Float[Array, "n ..."]
-    given: Float[Array, "n ..."]
-    alone: Float[Array, "n ..."]
-    chance: Float[Array, "s ..."]
+    density: Array
+    given: Array
+    alone: Array
+    chance: Array
     coupling: forest.Forest = struct.field(pytree_node=False)
     equal: bool = struct.field(pytree_node=False)
 
@@ -46,8 +46,8 @@ class Groups:
         return slice(None) if self.independent else np.array(self.coupling.sets)
 
 
-def group_sums(groups: Groups, x: Float[Array, "n ..."]) -> Float[Array, "s ..."]:
-    """The sum over the features of each group."""
+def group_sums(groups: Groups, x: Array) -> Array:
+    """The sum over the features of each group, `(S, ...)` from `(n, ...)`."""
     return x if groups.independent else jax.ops.segment_sum(x, groups.member, len(groups.chance))
 
 

@@ -94,7 +94,7 @@ def _output_losses(W: Array, b: Array, law_values: list, law_tree: Any, nodes: i
 
 @_of_a_model
 @over_contexts
-def _losses(params: Params, distribution: features.Distribution, nodes: int) -> Float[Array, " n"]:
+def _losses(params: Params, distribution: features.Sparse | features.Coupled, nodes: int) -> Float[Array, " n"]:
     groups, law, gram = setting(params, distribution)
     return _on_models(partial(method_for(groups, law).losses, nodes=nodes), groups, law, gram, params.b, params.b)
 
@@ -107,12 +107,13 @@ def setting(params: Params, distribution: features.Sparse | features.Coupled) ->
 
 def _on_models(f: Callable, groups: Groups, law: features.Magnitude, gram: Array, b: Array, like: Any) -> Any:
     """`f(groups, law, gram, b)`; of few features with the models last, where `vmap` puts several."""
+    numbers, structure = jax.tree.flatten(groups)
 
-    def core(varied: tuple, fixed: Groups) -> Any:
-        return f(fixed, law, *varied)
+    def core(varied: tuple, fixed: tuple) -> Any:
+        return f(jax.tree.unflatten(structure, fixed), law, *varied)
 
     run = models_last(core, like, apart=True) if len(b) < MANY else core
-    return run((gram, b), groups)
+    return run((gram, b), tuple(numbers))
 
 
 def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tuple[Array, tuple]:
@@ -125,7 +126,9 @@ def _forward(W: Any, b: Any, law_values: list, law_tree: Any, nodes: int) -> tup
 
 @_of_a_model
 @over_contexts
-def _value_and_slopes(params: Params, distribution: features.Distribution, nodes: int) -> tuple[Array, Array, Array]:
+def _value_and_slopes(
+    params: Params, distribution: features.Sparse | features.Coupled, nodes: int
+) -> tuple[Array, Array, Array]:
     groups, law, gram = setting(params, distribution)
     like = params.b, gram, params.b
     return _on_models(partial(method_for(groups, law).losses_and_slopes, nodes=nodes), groups, law, gram, params.b, like)

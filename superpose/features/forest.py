@@ -96,7 +96,7 @@ def ancestors(forest: Forest) -> Bool[np.ndarray, "n n"]:
     return above
 
 
-def marginal(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+def marginal(forest: Forest, given: Array) -> Array:
     """Probability that each feature is active, from `given`, that once its parent is."""
     p = given
     for level in levels(forest)[1:]:
@@ -146,7 +146,7 @@ def sampled(forest: Forest, given: Float[Array, " n"], v: Float[Array, " draws"]
 
 def active_part(
     forest: Forest,
-    given: Float[Array, "n ..."],
+    given: Array,
     psi: Array,
     *,
     one: Array | float = 1.0,
@@ -181,7 +181,7 @@ def active_part(
     return over_roots(forest, each)
 
 
-def below_roots(forest: Forest, given: Float[Array, "n ..."], x: Float[Array, "n ..."]) -> Array:
+def below_roots(forest: Forest, given: Array, x: Array) -> Array:
     """`sum_j P(j active | root active) x_j` over each root and all below it, `(roots, ...)`."""
     parent, total = np.array(forest.parent), x
     for level in levels(forest)[:0:-1]:
@@ -189,7 +189,7 @@ def below_roots(forest: Forest, given: Float[Array, "n ..."], x: Float[Array, "n
     return total[forest.roots]
 
 
-def largest(forest: Forest, x: Float[Array, "n ..."]) -> Float[Array, "sets ..."]:
+def largest(forest: Forest, x: Array) -> Array:
     """The largest sum of numbers >= 0 that features active at once can have, in each set; where some exclude each other, a norm.
 
     `x_i + sum_c` over the children, or the root of the sum of squares: at least the largest, and smooth.
@@ -210,7 +210,7 @@ def largest(forest: Forest, x: Float[Array, "n ..."]) -> Float[Array, "sets ..."
     return jnp.sqrt(jax.ops.segment_sum(total[roots] ** 2, sets[roots], max(sets) + 1))
 
 
-def chances(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "sets ..."]:
+def chances(forest: Forest, given: Array) -> Array:
     """Probability that each set is active, at most 1."""
     return jnp.minimum(over_roots(forest, given[forest.roots]), 1)
 
@@ -221,7 +221,7 @@ def over_roots(forest: Forest, each: Array) -> Array:
     return each if np.array_equal(sets, np.arange(len(sets))) else jax.ops.segment_sum(each, sets, max(sets) + 1)
 
 
-def alone(forest: Forest, given: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+def alone(forest: Forest, given: Array) -> Array:
     """Probability that a feature is the only active one of its set, `(n, ...)`: 0 below a root."""
     if forest.independent:
         return given
