@@ -38,7 +38,7 @@ def _below(known: forest.Forest, i: int) -> np.ndarray:
     n = len(known.parent)
     children = [j for j in range(n) if known.parent[j] == i]
     none = np.zeros((1, n), bool)
-    if known.exclusive[i]:
+    if known.exclusive:
         found = np.concatenate([none, *(_below(known, j) for j in children)])
     else:
         found = none

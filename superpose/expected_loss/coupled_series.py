@@ -10,6 +10,7 @@ and `E x_i e^{iwy}` likewise. Slopes are those of JAX: coupled models are small.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled, times_i_power
+from superpose._jax.stored import kept
 from superpose.expected_loss.fourier_series import Walk, closed_part, highest, node_numbers
 from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, group_sums, lift, product
 from superpose.expected_loss.period import Period, period
@@ -38,45 +40,119 @@ def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) ->
 
 
 def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
-    """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
-    value, pull = jax.vjp(partial(losses, groups, law, nodes=nodes), g, b)
-    return value, *pull(jnp.ones_like(value))  # an output depends on its own column and bias alone
+    """Each output's loss, `(n, ...)`; its slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`.
+
+    An output depends on its own column of g and bias alone. Each node's slopes are added up as it is passed, and none is stored.
+    The period only sets the scale of overlaps and biases in what the series is made from.
+    """
+
+    def closed(g: Array, b: Array) -> tuple[tuple[Array, Array], Period]:
+        span = period(groups, law, g, b, nodes=nodes)
+        return (closed_part(groups, law, span, g, b, nodes=nodes), span.length), span
+
+    (known, T), pull, span = jax.vjp(closed, g, b, has_aux=True)
+    held, pull_held = jax.vjp(lambda g, T: _held(groups, shares(groups, law, 2 * np.pi * nodes / T[None] * g)), g, T)
+    theta, own_g = 2 * np.pi / T, diagonal(g)
+    rungs = law.recurrence(theta[None] * g, 1), law.recurrence(theta * own_g, 2), powers(theta * b)
+
+    def step(carry: tuple, k: Array) -> tuple[tuple, None]:
+        states, sums = carry
+        moved = [x.step(s, k) for x, s in zip(rungs, states, strict=True)]
+        (psi, dpsi), (_, own, bend), (turn,) = kept([values for _, values in moved])
+
+        def term(held: Held, T: Array, psi: Array, own: Array, turn: Array) -> Array:
+            return _term(groups, held, span._replace(length=T), k, psi, own, turn).real
+
+        value, pull = jax.vjp(term, held, T, psi, own, turn)
+        by_held, by_T, by_psi, by_own, by_turn = pull(jnp.ones_like(value))
+        slopes = (
+            k * (by_psi * dpsi).real,
+            k * (by_own * bend).real,
+            -k * (by_turn * turn).imag,
+        )
+        return (tuple(state for state, _ in moved), jax.tree.map(jnp.add, sums, (value, by_held, by_T, slopes))), None
+
+    start = jax.tree.map(jnp.zeros_like, (known, held, T, (g, b, b)))
+    (_, sums), _ = jax.lax.scan(step, (tuple(x.start for x in rungs), start), node_numbers(nodes, g))
+    value, by_held, by_T, (by_g, by_own, by_turn) = sums
+    by_g = theta[None] * (by_g + jnp.where(diagonal_of(g), by_own[None], 0))
+    by_b = theta * by_turn
+    through_shares, by_T_of_shares = pull_held(by_held)
+    length = by_T + by_T_of_shares - ((g * by_g).sum(0) + b * by_b) / T
+    of_closed = pull((jnp.ones_like(known), length))
+    return known + value, by_g + through_shares + of_closed[0], by_b + of_closed[1]
 
 
 def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array) -> Walk:
     """The closed part of each output's loss, and the series' terms."""
     span = period(groups, law, g, b, nodes=nodes)
-    taken, theta = shares(groups, law, highest(span, nodes)[None] * g), 2 * np.pi / span.length
+    held, theta = _held(groups, shares(groups, law, highest(span, nodes)[None] * g)), 2 * np.pi / span.length
     rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta * diagonal(g), 1), powers(theta * b)
 
     def step(states: tuple, k: Array) -> tuple[tuple, Array]:
         (first, (psi,)), (second, (_, own)), (third, (turn,)) = (x.step(s, k) for x, s in zip(rungs, states, strict=True))
-        return (first, second, third), _term(groups, taken, span, k, psi, own, turn)
+        return (first, second, third), _term(groups, held, span, k, psi, own, turn)
 
     def at(k: Array) -> Array:
         w = k * theta
         (psi,), (_, own) = law.derivatives(w[None] * g, 0), law.derivatives(w * diagonal(g), 1)
-        return _term(groups, taken, span, k, psi, own, phase(w * b))
+        return _term(groups, held, span, k, psi, own, phase(w * b))
 
     return Walk(closed_part(groups, law, span, g, b, nodes=nodes), tuple(x.start for x in rungs), step, at)
 
 
-def _term(groups: Groups, taken: Shares, span: Period, k: Array, psi: Array, dpsi: Array, turn: Array) -> Array:
+class Held(NamedTuple):
+    """What the terms take of the shares.
+
+    `q = gain active + offset`, `(S, n, ...)`; and `(n, ...)` each: the product of all c, that over the groups that feature i is
+    not in, and the part that is taken out.
+    """
+
+    gain: Array
+    offset: Array
+    whole: Array
+    others: Array
+    part: Array
+
+
+def _held(groups: Groups, taken: Shares) -> Held:
+    gain = 1 / taken.c
+    offset = gain * (taken.left - lift(groups.chance, gain))
+    return Held(gain, offset, taken.whole, without_own(groups, taken), taken.part)
+
+
+def _term(groups: Groups, held: Held, span: Period, k: Array, psi: Array, dpsi: Array, turn: Array) -> Array:
     """The complex term at node k, whose real part counts, from psi, psi' of the own feature, and `e^{iwb}`."""
     own = times_i_power(dpsi, -1)  # E[u e^{iwug}]
-    active, chi = _active(groups, psi, own)
     single = group_sums(groups, scaled(lift(groups.alone, psi), psi))
-    q = scaled(1 / taken.c, active + (taken.left - lift(groups.chance, taken.left)))
-    several = scaled(1 / taken.c, active - single).sum(0)
-    one, rest = product(q)
-    counted = rest + scaled(1 - taken.part, plus_one(one)) + scaled(taken.part, several)
+    alone = scaled(along(groups.alone, own), own)
+    active, chi = kept(_active(groups, psi, own)) if groups.deep else (single, alone)
+    q = jax.lax.complex(held.gain * active.real + held.offset, held.gain * active.imag)
+    one, rest = kept(_product(q))
+    counted = rest + scaled(1 - held.part, plus_one(one))
     mine = diagonal(q[groups.member])
     without = quotient(one + rest - mine, plus_one(mine))  # prod over other groups of (1 + q), less 1
-    left = chi * without + chi - scaled(taken.part * along(groups.alone, taken.part), own)
+    left = chi * without + chi - scaled(held.part, alone)
+    if groups.deep:
+        counted = counted + scaled(held.part, scaled(held.gain, active - single).sum(0))
     T = span.length
-    square = scaled(span.kink * T**2 / (2 * (np.pi * k) ** 3) * taken.whole, times_i_power(turn, 1))
-    cross = scaled(span.kink * T / (np.pi * k) ** 2 * without_own(groups, taken), turn)
+    square = scaled(span.kink * T**2 / (2 * (np.pi * k) ** 3) * held.whole, times_i_power(turn, 1))
+    cross = scaled(span.kink * T / (np.pi * k) ** 2 * held.others, turn)
     return square * counted + cross * left
+
+
+@jax.custom_jvp
+def _product(q: Array) -> tuple[Array, Array]:
+    """`product`, whose slope in q_s is the product over all others: cheaper than back through the tree."""
+    return product(q)
+
+
+@_product.defjvp
+def _push(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
+    (q,), (dq,) = primals, tangents
+    one, rest = _product(q)
+    without = quotient((one + rest)[None] - q, plus_one(q))
+    return (one, rest), (dq.sum(0), (without * dq).sum(0))
 
 
 def _active(groups: Groups, psi: Array, own: Array) -> tuple[Array, Array]:
@@ -84,6 +160,8 @@ def _active(groups: Groups, psi: Array, own: Array) -> tuple[Array, Array]:
 
     An active part is linear in each feature's psi, so it has `E[u e^{iwug}]` in its place as its derivative in that direction.
     """
-    climb = partial(forest.active_part, groups.coupling, lift(groups.given, psi))
-    active, moved = jax.jvp(climb, (psi,), (jnp.where(diagonal_of(psi), own[None], 0),))
+    given = lift(groups.given, psi)
+    climb = partial(forest.active_part, groups.coupling, given)
+    here = jnp.where(diagonal_of(psi), own[None], 0)
+    active, moved = jax.jvp(climb, (scaled(given, psi),), (scaled(given, here),))
     return active, diagonal(moved[groups.member])

@@ -9,7 +9,6 @@ Arrays of features have the features first; any further axes go along: outputs, 
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -41,6 +40,11 @@ class Groups:
         return self.coupling.independent
 
     @property
+    def deep(self) -> bool:
+        """Whether several features of a group can be active at once."""
+        return any(parent >= 0 for parent in self.coupling.parent)
+
+    @property
     def member(self) -> Any:
         """The number of each feature's group, as an index."""
         return slice(None) if self.independent else np.array(self.coupling.sets)
@@ -48,7 +52,7 @@ class Groups:
 
 def group_sums(groups: Groups, x: Array) -> Array:
     """The sum over the features of each group, `(S, ...)` from `(n, ...)`."""
-    return x if groups.independent else jax.ops.segment_sum(x, groups.member, len(groups.chance))
+    return x if groups.independent else forest.sums(groups.member, x)
 
 
 def diagonal(g: Array) -> Array:

@@ -70,13 +70,15 @@ def _powers(law: Magnitude, g: Array) -> Array:
 
 def _climbed(groups: Groups, g: Array, powers: Array) -> Array:
     """Moments of each group while it is active, times the probability of that, `(S, 4, n, ...)`, from those of each feature."""
-    one = jnp.asarray(np.eye(4)[0].reshape(-1, *(1,) * (g.ndim - 1)), g.dtype)
-    return forest.active_part(groups.coupling, lift(groups.given, powers), powers, one=one, times=_times)
+    one = jnp.asarray(np.eye(4)[0].reshape(1, -1, *(1,) * (g.ndim - 1)), g.dtype)
+    given = lift(groups.given, powers)
+    return forest.active_part(groups.coupling, given, given * powers, one=one, times=_times)
 
 
 def _times(a: Array, b: Array) -> Array:
-    """Moments of a sum of independent terms from theirs."""
-    return jnp.stack([sum(comb(k, j) * a[j] * b[k - j] for j in range(1, k + 1)) + a[0] * b[k] for k in range(4)])
+    """Moments of a sum of independent terms from theirs, on the second axis."""
+    powers = [sum(comb(k, j) * a[:, j] * b[:, k - j] for j in range(1, k + 1)) + a[:, 0] * b[:, k] for k in range(4)]
+    return jnp.stack(powers, axis=1)
 
 
 class Moments(NamedTuple):

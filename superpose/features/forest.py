@@ -5,11 +5,11 @@ features that are active together are a root and children that are active whenev
 need of a forest are sums and products up and down its levels, so they cost as much as the features do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from operator import mul
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -19,14 +19,14 @@ class Forest(NamedTuple):
     """The static part of a coupling of n features; hashable.
 
     `parent` of each feature, -1 for a root. `sets`, the number of each feature's set, from 0: sets are independent of each other,
-    and roots of one set exclude each other. `exclusive`, whether the children of a feature do. `certain`, whether a feature is
+    and roots of one set exclude each other. `exclusive`, whether the children of each feature do. `certain`, whether a feature is
     active whenever its parent is. `draw`, the number of the uniform number that decides whether a feature is active once its
     parent is: features that exclude each other share one.
     """
 
     parent: tuple[int, ...]
     sets: tuple[int, ...]
-    exclusive: tuple[bool, ...]
+    exclusive: bool
     certain: tuple[bool, ...]
     draw: tuple[int, ...]
 
@@ -43,20 +43,20 @@ class Forest(NamedTuple):
 
 def independent(n: int) -> Forest:
     """N features that know nothing of each other."""
-    return Forest((-1,) * n, tuple(range(n)), (False,) * n, (False,) * n, tuple(range(n)))
+    return Forest((-1,) * n, tuple(range(n)), False, (False,) * n, tuple(range(n)))
 
 
 def exclusive(sets: tuple[int, ...]) -> Forest:
     """Sets of features of which at most one is active."""
     n = len(sets)
-    return Forest((-1,) * n, sets, (False,) * n, (False,) * n, sets)
+    return Forest((-1,) * n, sets, False, (False,) * n, sets)
 
 
 def together(sets: tuple[int, ...]) -> Forest:
     """Sets of features that are active all at once: children of the first of each set."""
     first = [sets.index(s) for s in sets]
     parent = tuple(-1 if i == k else i for k, i in enumerate(first))
-    return Forest(parent, sets, (False,) * len(sets), tuple(p >= 0 for p in parent), sets)
+    return Forest(parent, sets, False, tuple(p >= 0 for p in parent), sets)
 
 
 def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
@@ -77,7 +77,7 @@ def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
     numbers = {root: k for k, root in enumerate(dict.fromkeys(top))}
     draw = tuple(p if exclusive and p >= 0 else n + k for k, p in enumerate(parents))
     order = {d: k for k, d in enumerate(dict.fromkeys(draw))}
-    return Forest(parents, tuple(numbers[r] for r in top), (exclusive,) * n, (False,) * n, tuple(order[d] for d in draw))
+    return Forest(parents, tuple(numbers[r] for r in top), exclusive, (False,) * n, tuple(order[d] for d in draw))
 
 
 def levels(forest: Forest) -> list[np.ndarray]:
@@ -122,7 +122,7 @@ def joint(forest: Forest, given: Float[Array, " n"]) -> Float[Array, "n n"]:
 def siblings(forest: Forest) -> Bool[np.ndarray, "n n"]:
     """Whether features i and j exclude each other, below one parent or as roots; or are the same."""
     parent, sets = np.array(forest.parent), np.array(forest.sets)
-    exclusive = np.where(parent < 0, True, np.array(forest.exclusive)[parent])
+    exclusive = np.where(parent < 0, True, forest.exclusive)
     return (np.equal.outer(parent, parent) & np.equal.outer(sets, sets) & exclusive) | np.eye(len(parent), dtype=bool)
 
 
@@ -147,7 +147,7 @@ def sampled(forest: Forest, given: Float[Array, " n"], v: Float[Array, " draws"]
 def active_part(
     forest: Forest,
     given: Array,
-    psi: Array,
+    weighed: Array,
     *,
     one: Array | float = 1.0,
     times: Callable[[Array, Array], Array] = mul,
@@ -160,33 +160,46 @@ def active_part(
     Args:
         forest: of n features.
         given: probability of each feature once its parent is active, broadcast against psi.
-        psi: a number for each feature, `(n, ...)`; or anything else that multiplies as independent sums do, such as moments.
+        weighed: `given psi`, `(n, ...)`; or with anything else than psi that multiplies as independent sums do, such as moments.
         one: what stands for 1.
         times: their product.
     """
-    parent = np.array(forest.parent)
-    below = {}  # of each feature with children, what they bring
-    for level in levels(forest)[::-1]:
-        has = [i in below for i in level]
-        each = given[level] * psi[level]
-        if any(has):
-            each = jnp.stack([times(x, below[i]) if h else x for x, i, h in zip(each, level, has, strict=True)])
-        for k, i in enumerate(level):
-            if (up := parent[i]) >= 0:
-                change = each[k] - given[i] * one
-                if up not in below:
-                    below[up] = one + change
-                else:
-                    below[up] = below[up] + change if forest.exclusive[up] else times(below[up], one + change)
+    found, brought = levels(forest), None
+    for d in range(len(found) - 1, -1, -1):
+        p = given[found[d]]
+        each = weighed[found[d]] if brought is None else times(weighed[found[d]], brought)
+        if d:
+            changes = _by_parent(forest, found[d - 1], found[d], each - p * one)
+            factors = [one + x for x in changes]
+            brought = one + sum(changes[1:], changes[0]) if forest.exclusive else reduce(times, factors)
     return over_roots(forest, each)
+
+
+def _by_parent(forest: Forest, parents: np.ndarray, children: np.ndarray, x: Array) -> list[Array]:
+    """Of a number for each child the first ones of all parents, their second ones, and so on; 0 where a parent has fewer."""
+    above = np.array(forest.parent)[children]
+    return _padded([np.flatnonzero(above == up) for up in parents], x)
+
+
+def _padded(members: Sequence[np.ndarray], x: Array) -> list[Array]:
+    """The k-th entry of x of each of some lists, `(lists, ...)`, for each k; 0 where a list is shorter."""
+    most, found = max(map(len, members)), []
+    for k in range(most):
+        there = np.array([len(row) > k for row in members])
+        taken = x[np.array([row[k] if len(row) > k else 0 for row in members])]
+        found.append(taken if there.all() else jnp.where(there.reshape(-1, *(1,) * (x.ndim - 1)), taken, 0))
+    return found
 
 
 def below_roots(forest: Forest, given: Array, x: Array) -> Array:
     """`sum_j P(j active | root active) x_j` over each root and all below it, `(roots, ...)`."""
-    parent, total = np.array(forest.parent), x
-    for level in levels(forest)[:0:-1]:
-        total = total.at[parent[level]].add(given[level] * total[level])
-    return total[forest.roots]
+    found, total = levels(forest), None
+    for d in range(len(found) - 1, -1, -1):
+        total = x[found[d]] if total is None else x[found[d]] + total
+        if d:
+            parts = _by_parent(forest, found[d - 1], found[d], given[found[d]] * total)
+            total = sum(parts[1:], parts[0])
+    return total
 
 
 def largest(forest: Forest, x: Array) -> Array:
@@ -194,20 +207,15 @@ def largest(forest: Forest, x: Array) -> Array:
 
     `x_i + sum_c` over the children, or the root of the sum of squares: at least the largest, and smooth.
     """
-    parent, sets = np.array(forest.parent), np.array(forest.sets)
-    total = x
-    for level in levels(forest)[:0:-1]:
-        exclusive = np.array(forest.exclusive)[parent[level]]
-        plain, others = level[~exclusive], level[exclusive]
-        total = total.at[parent[plain]].add(total[plain])
-        if len(others):
-            square = jax.ops.segment_sum(total[others] ** 2, parent[others], len(parent))
-            up = np.unique(parent[others])
-            total = total.at[up].add(jnp.sqrt(square[up]))
-    roots = forest.roots
-    if len(roots) == len(set(forest.sets)):
-        return over_roots(forest, total[roots])
-    return jnp.sqrt(jax.ops.segment_sum(total[roots] ** 2, sets[roots], max(sets) + 1))
+    found, total = levels(forest), None
+    for d in range(len(found) - 1, -1, -1):
+        total = x[found[d]] if total is None else x[found[d]] + total
+        if d:
+            parts = _by_parent(forest, found[d - 1], found[d], total)
+            total = jnp.sqrt(sum(y**2 for y in parts)) if forest.exclusive else sum(parts[1:], parts[0])
+    if len(forest.roots) == len(set(forest.sets)):
+        return over_roots(forest, total)
+    return jnp.sqrt(over_roots(forest, total**2))
 
 
 def chances(forest: Forest, given: Array) -> Array:
@@ -217,8 +225,13 @@ def chances(forest: Forest, given: Array) -> Array:
 
 def over_roots(forest: Forest, each: Array) -> Array:
     """The sum over each set's roots, `(sets, ...)`, from a number for each root."""
-    sets = np.array(forest.sets)[forest.roots]
-    return each if np.array_equal(sets, np.arange(len(sets))) else jax.ops.segment_sum(each, sets, max(sets) + 1)
+    return sums(np.array(forest.sets)[forest.roots], each)
+
+
+def sums(numbers: np.ndarray, x: Array) -> Array:
+    """Sums of what has the same number, from 0; by rows, as a scatter is slow on a CPU."""
+    parts = _padded([np.flatnonzero(numbers == k) for k in range(max(numbers) + 1)], x)
+    return sum(parts[1:], parts[0])
 
 
 def alone(forest: Forest, given: Array) -> Array:
@@ -229,6 +242,6 @@ def alone(forest: Forest, given: Array) -> Array:
     only = [jnp.zeros_like(given[0])] * len(forest.parent)
     for root in forest.roots:
         children = np.flatnonzero(np.array(forest.parent) == root)
-        free = 1 - given[children].sum(0) if forest.exclusive[root] else idle[children].prod(0)
+        free = 1 - given[children].sum(0) if forest.exclusive else idle[children].prod(0)
         only[root] = given[root] * jnp.maximum(free, 0)
     return jnp.stack(only)

@@ -98,4 +98,4 @@ def _characteristic(distribution: Distribution, t: Float[Array, " n"], *, n: int
         return _averaged(_characteristic, distribution, t, n=n)
     known, p = coupling(distribution, n=n), given(distribution, n=n)
     (psi,) = magnitude(distribution).derivatives(t, 0)
-    return jnp.prod(1 - forest.chances(known, p) + forest.active_part(known, p, psi))
+    return jnp.prod(1 - forest.chances(known, p) + forest.active_part(known, p, p * psi))
