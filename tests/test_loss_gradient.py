@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from loss_models import make_params, of_kind, outputs, side_by_side, total, uniform_outputs, value_and_gradient, zoo
 
 from superpose import expected_loss, features
-from superpose.expected_loss import binary_states, box_quadrature, fourier_series
+from superpose.expected_loss import binary_states, box_quadrature, coupled_series, fourier_series
 from superpose.expected_loss.groups import groups_of
 from superpose.toy_model import Params
 
@@ -54,7 +54,8 @@ def test_gradient_agrees_with_autodiff_of_the_series(law, kind, monkeypatch):
     def direct(params):
         sets = groups_of(distribution, n=5, dtype=params.b.dtype)
         magnitude, gram = features.magnitude(distribution), params.W.T @ params.W
-        return jnp.sum(importance * fourier_series.losses(sets, magnitude, gram, params.b, nodes=nodes))
+        series = fourier_series if sets.independent else coupled_series
+        return jnp.sum(importance * series.losses(sets, magnitude, gram, params.b, nodes=nodes))
 
     @jax.jit
     def both(params):

@@ -119,7 +119,7 @@ def test_single_feature_gradients(name):
     for function, slope in (
         (law.relu_square, lambda u, y: 2 * max(y, 0)),  # noqa: ARG005
         (law.relu_error, lambda u, y: -2 * (u - y) * (y > 0)),
-        *[(law.below_cube, lambda u, y: -3 * max(-y, 0) ** 2)][: law.own_cube is not None],  # noqa: ARG005
+        *[(law.below_cube, lambda u, y: -3 * max(-y, 0) ** 2)][: law.has_cubes],  # noqa: ARG005
     ):
         found = np.stack(jax.jit(jax.vmap(jax.grad(function, argnums=(0, 1))))(b, g), 1)
         assert np.all(np.isfinite(found))

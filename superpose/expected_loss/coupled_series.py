@@ -6,7 +6,7 @@ features of group s active, the series is left with
 
     C [prod_s (1 + q_s) - part (1 + sum_s q_s - sum_s R_s / c_s)],
 
-and `E x_i e^{iwy}` likewise. Slopes are those of JAX: coupled models are small. Arrays are (input j or group s, output i, ...).
+and `E x_i e^{iwy}` likewise. Arrays are (input j or group s, output i, ...).
 """
 
 from functools import partial
@@ -19,10 +19,11 @@ from jaxtyping import Array
 
 from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled, times_i_power
 from superpose._jax.stored import kept
-from superpose.expected_loss.fourier_series import Walk, closed_part, highest, node_numbers
+from superpose.expected_loss.fourier_series import closed_part, highest, node_numbers
 from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, group_sums, lift, product
 from superpose.expected_loss.period import Period, period
 from superpose.expected_loss.shares import Shares, shares, without_own
+from superpose.expected_loss.truncation_error import Walk
 from superpose.features import Magnitude, forest
 from superpose.features.characteristic import powers
 

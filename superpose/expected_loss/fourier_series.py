@@ -21,8 +21,7 @@ O(n^2 K) work, O(n^2) memory, no sine or cosine per element. Passes are separate
 belongs to an output again for each of its n inputs. Arrays are (input j, output i, ...), with any further axes.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +35,7 @@ from superpose.expected_loss.low_order import Moments, low_order, moments
 from superpose.expected_loss.own_feature import NONE, Aside, aside
 from superpose.expected_loss.period import Period, period
 from superpose.expected_loss.shares import SPREAD, Shares, shares
+from superpose.expected_loss.truncation_error import Walk
 from superpose.features import Magnitude
 from superpose.features.characteristic import powers
 
@@ -212,18 +212,6 @@ def _first_pass(groups: Groups, law: Magnitude, taken: Shares, g: Array, theta: 
         return (first, second), (product(q_of(factors, psi)), values)
 
     return jax.lax.scan(step, (every.start, mine.start), k)[1]
-
-
-class Walk(NamedTuple):
-    """The loss term by term: the closed part of each output, and `step(state, k) -> (state, term)` for node k = 1, 2, ... in turn.
-
-    `at(k)` is the term at any k. Terms are complex, and their real part counts. The number of nodes may be traced.
-    """
-
-    closed: Array
-    start: Any
-    step: Callable[[Any, Array], tuple[Any, Array]]
-    at: Callable[[Array], Array]
 
 
 def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array) -> Walk:

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from superpose.expected_loss import binary_states, box_quadrature, compressed_series, coupled_series, fourier_series
 from superpose.expected_loss.groups import Groups
+from superpose.expected_loss.truncation_error import Walk
 from superpose.features import Magnitude
 
 
@@ -23,7 +24,7 @@ class Method(NamedTuple):
     applies: Callable[[Groups, Magnitude], bool]
     losses: Callable[..., Array]
     losses_and_slopes: Callable[..., tuple[Array, Array, Array]]
-    walk: Callable[..., fourier_series.Walk] | None
+    walk: Callable[..., Walk] | None
 
 
 METHODS = (

@@ -8,12 +8,14 @@ Arrays are (input j, output i, ...).
 Everything takes the number of nodes as a traced number: one program serves all.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from superpose.expected_loss.fourier_series import Walk
 from superpose.expected_loss.groups import Groups, along, lift
 from superpose.expected_loss.own_feature import aside
 from superpose.features import Magnitude
@@ -25,6 +27,18 @@ BLOCK = 8
 
 ROUNDING = 0.6
 """Times sqrt(n) what each unit of rounding costs; .5 was the most seen in 400 models of 4 to 100 features."""
+
+
+class Walk(NamedTuple):
+    """The loss term by term: the closed part of each output, and `step(state, k) -> (state, term)` for node k = 1, 2, ... in turn.
+
+    `at(k)` is the term at any k. Terms are complex, and their real part counts. The number of nodes may be traced.
+    """
+
+    closed: Array
+    start: Any
+    step: Callable[[Any, Array], tuple[Any, Array]]
+    at: Callable[[Array], Array]
 
 
 def fine_losses(walk: Walk, b: Array, nodes: Int[Array, ""]) -> Array:

@@ -5,9 +5,9 @@ features that are active together are a root and children that are active whenev
 need of a forest are sums and products up and down its levels, so they cost as much as the features do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from operator import mul
+from operator import add, mul
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -164,15 +164,18 @@ def active_part(
         one: what stands for 1.
         times: their product.
     """
-    found, brought = levels(forest), None
-    for d in range(len(found) - 1, -1, -1):
-        p = given[found[d]]
-        each = weighed[found[d]] if brought is None else times(weighed[found[d]], brought)
-        if d:
-            changes = _by_parent(forest, found[d - 1], found[d], each - p * one)
-            factors = [one + x for x in changes]
-            brought = one + sum(changes[1:], changes[0]) if forest.exclusive else reduce(times, factors)
+    depths = levels(forest)
+    each = weighed[depths[-1]]
+    for up, level in _upwards(depths):
+        changes = _by_parent(forest, up, level, each - given[level] * one)
+        brought = one + reduce(add, changes) if forest.exclusive else reduce(times, [one + x for x in changes])
+        each = times(weighed[up], brought)
     return over_roots(forest, each)
+
+
+def _upwards(depths: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each level with the one below it, the deepest first."""
+    return zip(depths[-2::-1], depths[:0:-1], strict=True)
 
 
 def _by_parent(forest: Forest, parents: np.ndarray, children: np.ndarray, x: Array) -> list[Array]:
@@ -193,12 +196,10 @@ def _padded(members: Sequence[np.ndarray], x: Array) -> list[Array]:
 
 def below_roots(forest: Forest, given: Array, x: Array) -> Array:
     """`sum_j P(j active | root active) x_j` over each root and all below it, `(roots, ...)`."""
-    found, total = levels(forest), None
-    for d in range(len(found) - 1, -1, -1):
-        total = x[found[d]] if total is None else x[found[d]] + total
-        if d:
-            parts = _by_parent(forest, found[d - 1], found[d], given[found[d]] * total)
-            total = sum(parts[1:], parts[0])
+    depths = levels(forest)
+    total = x[depths[-1]]
+    for up, level in _upwards(depths):
+        total = x[up] + reduce(add, _by_parent(forest, up, level, given[level] * total))
     return total
 
 
@@ -207,15 +208,21 @@ def largest(forest: Forest, x: Array) -> Array:
 
     `x_i + sum_c` over the children, or the root of the sum of squares: at least the largest, and smooth.
     """
-    found, total = levels(forest), None
-    for d in range(len(found) - 1, -1, -1):
-        total = x[found[d]] if total is None else x[found[d]] + total
-        if d:
-            parts = _by_parent(forest, found[d - 1], found[d], total)
-            total = jnp.sqrt(sum(y**2 for y in parts)) if forest.exclusive else sum(parts[1:], parts[0])
+    depths = levels(forest)
+    total = x[depths[-1]]
+    for up, level in _upwards(depths):
+        parts = _by_parent(forest, up, level, total)
+        below = _norm(reduce(add, [y**2 for y in parts])) if forest.exclusive else reduce(add, parts)
+        total = x[up] + below
     if len(forest.roots) == len(set(forest.sets)):
         return over_roots(forest, total)
     return jnp.sqrt(over_roots(forest, total**2))
+
+
+def _norm(square: Array) -> Array:
+    """The root, with no slope where it is 0: of a feature without children."""
+    there = square > 0
+    return jnp.where(there, jnp.sqrt(jnp.where(there, square, 1)), 0)
 
 
 def chances(forest: Forest, given: Array) -> Array:
@@ -231,7 +238,7 @@ def over_roots(forest: Forest, each: Array) -> Array:
 def sums(numbers: np.ndarray, x: Array) -> Array:
     """Sums of what has the same number, from 0; by rows, as a scatter is slow on a CPU."""
     parts = _padded([np.flatnonzero(numbers == k) for k in range(max(numbers) + 1)], x)
-    return sum(parts[1:], parts[0])
+    return reduce(add, parts)
 
 
 def alone(forest: Forest, given: Array) -> Array:
