@@ -20,5 +20,6 @@ EXPERIMENTS = (
     "absolute_value_sparsity",
     "asymmetric_superposition",
     "getting_rid",
+    "parent_and_children",
 )
-"""Modules of the experiments, in the paper's order."""
+"""Modules of the experiments, in the paper's order; then those that are not in it."""

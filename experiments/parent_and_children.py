@@ -132,7 +132,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     names, converged = kinds(dataset), dataset["converged"].astype(bool)
     share = float(converged.mean())
     named = float((names != OTHER).mean())
-    rare = names.isel(parent=int(names["parent"].argmin()))
+    rare = names.isel(parent=int(np.argmin(names["parent"].values)))
     half = names.sel(parent=0.3, method="nearest")
     between = leaves(names.sel(dimensions=2), "parent between its children")
     agree = float((rare == half).mean())
