@@ -11,7 +11,8 @@ matters little whether it is active or not, so its share should be all of it. He
     c_s = 1 - P_s (1 - e^{-(w_K g)^2 / 12}),
 
 with w_K the highest frequency of the series and P_s the probability that s is active, or a little less: 1 - c_s agrees with
-`P_s (1 - |psi(w_K g)|)` in its first term. The loss does not depend on c; the error of a series does, by up to 10^6 times.
+`P_s (1 - |psi(w_K g)|^2)` in its first term, for u ~ U[0, 1]. The loss does not depend on c; the error of a series does, by up to
+10^6 times.
 
 Where many active features turn up beyond w_K, `prod c + sum (phi - c) prod c` is not like the product there: it goes on where that
 turns or dies out, by the mean and by the noise of many. So only the part `1 / (1 + (R^2 + M^2)^2 / FEW^4)` of it is taken out, and
