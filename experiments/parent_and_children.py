@@ -29,11 +29,15 @@ TITLE = "A parent with two children: between them, against them, or apart"
 PAPER = "not in the paper"
 PARENTS = (-1, 0, 0)
 DIMENSIONS = (1, 2)
-PRESENT, RELATED = 0.02, 0.3
-"""A feature counts from this squared length on, and two of them stand to each other from this |cos| on."""
+PRESENT, RELATED, ALIKE = 0.01, 0.3, 0.1
+"""A feature counts from this squared length on, two of them stand to each other from this |cos| on.
+
+And the children are alike while their squared lengths differ by less than this share of the larger one.
+"""
 KINDS = {
     ((1, 1, 1), (1, 1, 1)): "all in one direction",
     ((1, 1, 1), (1, 1, 0)): "parent between its children",
+    ((1, 1, 1), (1, 1, -1)): "parent between its children",
     ((1, 1, 1), (0, 0, -1)): "parent apart, children opposite",
     ((1, 1, 1), (-1, -1, 1)): "parent against both children",
     ((1, 1, 0), (-1, 0, 0)): "parent against one child",
@@ -42,6 +46,7 @@ KINDS = {
     ((0, 1, 1), (0, 0, -1)): "children opposite, no parent",
 }
 """By who is there, parent first, and the signs of cosines: parent and first child, parent and second, both children."""
+UNLIKE = "all in one direction, one child ahead"
 OTHER = "none of these"
 
 
@@ -111,7 +116,8 @@ def kind(W: np.ndarray) -> str:
             tuple(int(sign[i]) for i in ((0, first), (0, second), (1, 2))),
         )
         if key in KINDS:
-            return KINDS[key]
+            ahead = abs(length[1] - length[2]) > ALIKE * max(length[1:])
+            return UNLIKE if ahead and KINDS[key] == "all in one direction" else KINDS[key]
     return OTHER
 
 
@@ -174,7 +180,7 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
 def figure(dataset: xr.Dataset) -> go.Figure:
     """Regions of each kind over both densities, a panel for each number of dimensions."""
     names = kinds(dataset)
-    shown = {name: name for name in [*KINDS.values(), OTHER] if bool((names == name).any())}
+    shown = {name: name for name in [*KINDS.values(), UNLIKE, OTHER] if bool((names == name).any())}
     panels = [
         plot.regions(
             xr.Dataset({"phase": names.sel(dimensions=m, drop=True)}), x="given", y="parent", label="phase", names=shown
@@ -192,6 +198,8 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         axis = panel.layout.xaxis.to_plotly_json() | {"title": {"text": "children's density once the parent is active"}}
         drawn.update_xaxes(axis, row=1, col=col)
         drawn.update_yaxes(panel.layout.yaxis.to_plotly_json() | {"title": None}, row=1, col=col)
+        for note in panel.layout.annotations:
+            drawn.add_annotation(note.update(font_size=10), row=1, col=col)
     drawn.update_yaxes(title_text="parent's density", row=1, col=1)
-    drawn.update_layout(template=TEMPLATE, width=1100, height=560, margin={"b": 150, "t": 60})
+    drawn.update_layout(template=TEMPLATE, width=1300, height=560, margin={"b": 150, "t": 60})
     return drawn.update_layout(legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top"})

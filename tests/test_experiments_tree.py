@@ -13,12 +13,15 @@ pytestmark = pytest.mark.x64
     ("W", "name"),
     [
         ([[0.6, 0.6, 0.6]], "all in one direction"),
+        ([[0.7, 0.7, 0.3]], experiment.UNLIKE),
+        ([[0.7, 0.9, 0.2], [0.0, 0.6, -0.9]], experiment.OTHER),
         ([[0.9, -1.2, 0.05]], "parent against one child"),
         ([[0.9, 0.05, -1.2]], "parent against one child"),
         ([[0.0, 1.0, -1.0]], "children opposite, no parent"),
         ([[1.0, 0.0, 0.0]], "parent alone"),
         ([[0.4, 1.0, 0.0], [0.4, 0.0, 1.0]], "parent between its children"),
         ([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]], "parent apart, children opposite"),
+        ([[0.7, 0.5, 0.5], [0.0, 0.8, -0.8]], "parent between its children"),
         ([[1.0, -0.5, -0.5], [0.0, 0.8, -0.8]], experiment.OTHER),
     ],
 )
