@@ -304,6 +304,8 @@ import jax.numpy as jnp
 from superpose import expected_loss, features, hidden_layer, toy_model
 law, params = features.SparseUniform(0.3), toy_model.Params(W=jnp.eye(3), b=jnp.zeros(3))
 pairs = [(law, params), (hidden_layer.absolute_value(3), law), (params.W, law), (params, 0.3)]
+pairs += [(params, features.Tree(law, jnp.zeros(3, int))), (params, features.Exclusive(law, (0.0, 0.0, 1.0)))]
+pairs += [(params, features.Tree(features.Together(law, (0, 0, 1)), (-1, 0, 0)))]
 for function in ("relu_output", "error_estimate", "output_losses", "nodes_for", "linear", "mean_field"):
     for pair in pairs:
         try:
@@ -322,6 +324,9 @@ def test_exchanged_or_wrong_kinds_are_named():
         f"params is a Untied, distribution a SparseUniform: {needs}",
         f"params is a ArrayImpl, distribution a SparseUniform: {needs}",
         "distribution is a float: needs one of superpose.features, such as SparseUniform(0.1)",
+        "parents = [0 0 0]: needs a tuple of whole numbers, which is known before anything is traced",
+        "sets = (0.0, 0.0, 1.0): needs a tuple of whole numbers, which is known before anything is traced",
+        "features is a Together: needs one law for all, such as SparseUniform(0.1)",
     ]
 
 

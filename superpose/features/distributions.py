@@ -8,7 +8,7 @@ distributions, whichever a hidden context chooses.
 Reference: Elhage et al. 2022, "Toy Models of Superposition", sections 2 and 6 (correlated and anticorrelated features).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -181,15 +181,19 @@ def check(distribution: Distribution, *, n: int, absent: bool = False) -> None:
     if isinstance(distribution, Mixture):
         _check_mixture(distribution, n)
         return
-    count = n
+    count, law = n, _law(distribution)
+    if not isinstance(law, Sparse):
+        raise ValueError(f"features is a {type(law).__name__}: needs one law for all, such as SparseUniform(0.1)")
+    if isinstance(distribution, Tree):
+        _check_numbers("parents", distribution.parents)
     if isinstance(distribution, Together | Exclusive):
         sets = distribution.sets
+        _check_numbers("sets", sets)
         if len(sets) != n or set(sets) != set(range(max(sets, default=-1) + 1)):
             raise ValueError(f"sets = {sets}: needs one set number for each of n = {n} features, from 0 without gaps")
         count = max(sets) + 1 if isinstance(distribution, Together) else n
     if isinstance(distribution, Tree) and len(distribution.parents) != n:
         raise ValueError(f"parents = {distribution.parents}: needs one for each of n = {n} features")
-    law = _law(distribution)
     if np.shape(law.density) not in ((), (count,)):
         raise ValueError(f"density has shape {np.shape(law.density)}: needs a scalar or ({count},)")
     known = None if isinstance(distribution, Sparse) else coupling(distribution, n=n)
@@ -203,6 +207,11 @@ def check(distribution: Distribution, *, n: int, absent: bool = False) -> None:
         if np.any(total > 1 + 1e-6):
             where = f"sets {distribution.sets}" if isinstance(distribution, Exclusive) else "children of one parent"
             raise ValueError(f"density adds up to {total.max()} in the {where}: exclusive features need at most 1 a set")
+
+
+def _check_numbers(name: str, numbers: Any) -> None:
+    if not isinstance(numbers, tuple | list) or not all(isinstance(x, int | np.integer) for x in numbers):
+        raise ValueError(f"{name} = {numbers}: needs a tuple of whole numbers, which is known before anything is traced")
 
 
 def _check_mixture(distribution: Mixture, n: int) -> None:
