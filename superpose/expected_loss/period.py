@@ -66,6 +66,9 @@ def period(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int | A
     else:
         spread = jnp.sqrt(4 * level * (g**2 * lift(groups.density, g)).sum(0) + SHORTEST**2)
         up, down = (_largest(x, size) * level + spread for x in (positive, negative))
+        if groups.deep:  # features that are active at once add up: as if all were
+            whole = jnp.sqrt(2 * level * (g**2).sum(0) + SHORTEST**2)
+            up, down = (x + whole + forest.largest(groups.coupling, y).sum(0) for x, y in ((up, positive), (down, negative)))
         ends = None
     rise, fall = (_extremes(groups, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
     return Period(kept(reach(b, mean, (up, down), ends, width)), fall <= b, rise <= -b)

@@ -145,6 +145,8 @@ def _law(distribution: Sparse | Coupled) -> Sparse:
 
 def coupling(distribution: Sparse | Coupled, *, n: int) -> forest.Forest:
     """Which features are active with which, as a forest."""
+    if isinstance(distribution, Mixture):
+        raise ValueError("distribution is a Mixture: has a coupling for each of its contexts, not one")
     if isinstance(distribution, Together):
         return forest.together(distribution.sets)
     if isinstance(distribution, Exclusive):

@@ -100,7 +100,7 @@ def marginal(forest: Forest, given: Array) -> Array:
     """Probability that each feature is active, from `given`, that once its parent is."""
     p = given
     for level in levels(forest)[1:]:
-        p = p.at[level].multiply(p[np.array(forest.parent)[level]])
+        p = p.at[level].set(p[level] * p[np.array(forest.parent)[level]])
     return p
 
 
