@@ -182,3 +182,20 @@ def _saddle(row, b, law):
     grid = np.geomspace(1e-3 * top, top, 200)
     whole, _ = _transform(row, grid, 0)
     return grid[np.argmin(np.log(whole) + grid * b - 3 * np.log(grid))]
+
+
+def tree_states(tree):
+    """Every pattern of active features with its probability, feature by feature, from the definition."""
+    p, n = np.asarray(tree.features.density), len(tree.parents)
+    for pattern in np.ndindex(*(2,) * n):
+        chance = 1.0
+        for parent in range(-1, n):
+            children = [i for i in range(n) if tree.parents[i] == parent]
+            on = [i for i in children if pattern[i]]
+            if parent >= 0 and not pattern[parent]:
+                chance *= not on
+            elif tree.exclusive and parent >= 0:
+                chance *= 0 if len(on) > 1 else p[on[0]] if on else 1 - p[children].sum()
+            else:
+                chance *= np.prod([p[i] if pattern[i] else 1 - p[i] for i in children])
+        yield np.array(pattern), chance

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from checks import EPS, assert_close, assert_matches_simulation, traced_anew
+from checks import EPS, assert_close, assert_matches_simulation
 from exact_oracles import bromwich_loss, corner_sums, uniform_losses
 from loss_models import (
     LAWS,
@@ -328,92 +328,3 @@ def test_exchanged_or_wrong_kinds_are_named():
         "sets = (0.0, 0.0, 1.0): needs a tuple of whole numbers, which is known before anything is traced",
         "features is a Together: needs one law for all, such as SparseUniform(0.1)",
     ]
-
-
-TREES = {
-    "children": features.Tree(features.SparseUniform(jnp.array([0.6, 0.5, 0.3, 0.8, 0.4])), parents=(-1, 0, 0, 2, -1)),
-    "exclusive": features.Tree(
-        features.SparseUniform(jnp.array([0.7, 0.5, 0.3, 0.9, 0.2])), parents=(-1, 0, 0, 1, 0), exclusive=True
-    ),
-    "rare": features.Tree(features.SparseUniform(jnp.array([0.02, 0.3, 0.4, 0.05, 0.01])), parents=(-1, 0, 0, -1, 3)),
-}
-
-
-def by_states(params, tree):
-    """Each output's loss: the mean over who is active, each by corner sums."""
-    p, parents = np.asarray(tree.features.density, float), tree.parents
-    W, b = np.asarray(params.W, float), np.asarray(params.b, float)
-    total = np.zeros(5)
-    for state in itertools.product([0, 1], repeat=5):
-        chance = 1.0
-        for up in range(-1, 5):
-            children = [i for i in range(5) if parents[i] == up]
-            on = [i for i in children if state[i]]
-            if up >= 0 and not state[up]:
-                chance *= not on
-            elif tree.exclusive and up >= 0:
-                chance *= 0 if len(on) > 1 else p[on[0]] if on else 1 - p[children].sum()
-            else:
-                chance *= np.prod([p[i] if state[i] else 1 - p[i] for i in children])
-        if chance:
-            total += chance * uniform_losses(W, b, np.array(state, float))
-    return total
-
-
-@pytest.mark.parametrize("name", TREES)
-def test_trees_are_the_mean_over_who_is_active(name):
-    params, tree = make_params(), TREES[name]
-    truth = by_states(params, tree)
-    assert_close(outputs(params, tree, nodes=512), truth, rtol=max(1e-7, 1e3 * EPS))
-    coarse = outputs(params, tree, nodes=64)
-    assert (
-        abs(float(coarse.sum()) - truth.sum())
-        <= float(expected_loss.error_estimate(params, tree, nodes=64)) + 64 * EPS * truth.sum()
-    )
-    assert_close(coarse.sum(), truth.sum(), rtol=1e-4)
-
-
-@pytest.mark.x64
-@pytest.mark.parametrize("name", ["children", "exclusive"])
-def test_slopes_of_trees_are_those_of_the_number(name):
-    params, tree = make_params(), TREES[name]
-    way = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(1).standard_normal(x.shape)), params)
-    value = lambda t: total(jax.tree.map(lambda x, d: x + t * d, params, way), tree)  # noqa: E731
-    step = 1e-4
-    slope = jax.grad(value)(0.0)
-    assert_close(slope, (8 * (value(step) - value(-step)) - value(2 * step) + value(-2 * step)) / (12 * step), rtol=1e-8)
-    bend = (jax.grad(value)(step) - jax.grad(value)(-step)) / (2 * step)
-    assert_close(jax.jvp(jax.grad(value), (0.0,), (1.0,))[1], bend, rtol=1e-5)
-
-
-def test_binary_trees_are_listed(monkeypatch):
-    params = make_params()
-    for tree in TREES.values():
-        law = features.Tree(features.SparseBinary(tree.features.density), tree.parents, tree.exclusive)
-        listed, known = outputs(params, law), features.coupling(law, n=5)
-        x = np.asarray(
-            jax.vmap(lambda k, law=law: features.sample(k, law, n=5))(jax.random.split(jax.random.key(0), 20_000))
-        )
-        assert {tuple(row) for row in x.astype(bool)} <= {tuple(row) for row in binary_states.states(known)}
-        with monkeypatch.context() as patch:
-            patch.setattr(binary_states, "MOST_STATES", 0)
-            traced_anew(patch)
-            assert_close(outputs(params, law, nodes=4096), listed, rtol=1e-4)  # atoms: as of sets, above
-
-
-def test_mixtures_are_the_mean_over_contexts():
-    params, weights = make_params(), np.array([0.2, 0.5, 0.3])
-    rows = np.array([[0.3, 0.0, 0.2, 1.0, 0.1], [0.0, 0.4, 0.0, 0.0, 0.3], [0.1] * 5])
-    mixture = features.Mixture(tuple(features.SparseUniform(jnp.asarray(p)) for p in rows), jnp.asarray(weights))
-    W, b = np.asarray(params.W, float), np.asarray(params.b, float)
-    truth = sum(w * uniform_losses(W, b, p) for w, p in zip(weights, rows, strict=True))
-    assert_close(outputs(params, mixture, nodes=512), truth, rtol=max(1e-8, 1e3 * EPS))
-    assert (
-        abs(float(total(params, mixture)) - truth.sum())
-        <= float(expected_loss.error_estimate(params, mixture)) + 64 * EPS * truth.sum()
-    )
-    assert np.all(np.isfinite(jax.grad(total)(params, mixture).W))
-    assert expected_loss.nodes_for(params, mixture, tolerance=1e-4) <= 64
-    same = features.Mixture((features.SparseUniform(0.2),) * 2, jnp.array([0.25, 0.75]))
-    for loss in (expected_loss.linear, expected_loss.mean_field):
-        assert_close(loss(params, same), loss(params, features.SparseUniform(0.2)))

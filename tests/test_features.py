@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import EPS, RTOL, assert_close, assert_matches_simulation, theorem
+from exact_oracles import tree_states
 from hypothesis import given
 
 from superpose import features
@@ -265,27 +266,10 @@ TREES = {
 }
 
 
-def states(tree):
-    """Every pattern of active features with its probability, feature by feature, from the definition."""
-    p, n = np.asarray(tree.features.density), len(tree.parents)
-    for pattern in np.ndindex(*(2,) * n):
-        chance = 1.0
-        for parent in range(-1, n):
-            children = [i for i in range(n) if tree.parents[i] == parent]
-            on = [i for i in children if pattern[i]]
-            if parent >= 0 and not pattern[parent]:
-                chance *= not on
-            elif tree.exclusive and parent >= 0:
-                chance *= 0 if len(on) > 1 else p[on[0]] if on else 1 - p[children].sum()
-            else:
-                chance *= np.prod([p[i] if pattern[i] else 1 - p[i] for i in children])
-        yield np.array(pattern), chance
-
-
 @pytest.mark.parametrize("name", TREES)
 def test_a_tree_s_moments_are_those_of_its_states(name):
     tree, t = TREES[name], np.array([0.3, -0.5, 0.2, 0.8, 0.4])
-    patterns, chance = map(np.array, zip(*states(tree), strict=True))
+    patterns, chance = map(np.array, zip(*tree_states(tree), strict=True))
     assert_close(chance.sum(), 1.0)
     assert_close(features.density(tree, n=5), chance @ patterns)
     second = (chance[:, None] * patterns).T @ patterns
@@ -300,7 +284,7 @@ def test_a_tree_s_moments_are_those_of_its_states(name):
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_tree_draws_its_states(name):
-    patterns, chance = map(np.array, zip(*states(TREES[name]), strict=True))
+    patterns, chance = map(np.array, zip(*tree_states(TREES[name]), strict=True))
     x = draw(TREES[name], n=5, draws=200_000)
     share = (x[:, None, :] == patterns[None]).all(2).mean(0)
     assert np.all(share[chance == 0] == 0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.expected_loss.groups import Groups
+from superpose.expected_loss.groups import Groups, along
 from superpose.features import Magnitude, forest
 
 MOST_STATES = 1024
@@ -25,8 +25,7 @@ def states(known: forest.Forest) -> np.ndarray | None:
     patterns = np.zeros((1, len(known.parent)), bool)
     for root in dict.fromkeys(known.sets):
         roots = [int(i) for i in known.roots if known.sets[i] == root]
-        options = [patterns[:1] & False] + [_below(known, i) for i in roots]
-        found = np.concatenate(options)
+        found = np.concatenate([np.zeros((1, len(known.parent)), bool), *(_below(known, i) for i in roots)])
         if len(patterns) * len(found) > MOST_STATES:
             return None
         patterns = (patterns[:, None] | found[None]).reshape(-1, patterns.shape[1])
@@ -54,7 +53,7 @@ def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) ->
     assert patterns is not None
     x = jnp.asarray(patterns, b.dtype)
     y = b[None] + jnp.tensordot(x, g, 1, precision="highest")
-    error = _lifted(x, y) - jnp.maximum(y, 0)
+    error = along(x, y) - jnp.maximum(y, 0)
     probability = _probabilities(groups, patterns)
     return (probability.reshape(-1, *(1,) * (y.ndim - probability.ndim), *probability.shape[1:]) * error**2).sum(0)
 
@@ -63,10 +62,6 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
     """`losses`; their slopes in g_ij, `(j, i, ...)`; and in b_i, `(n, ...)`."""
     value, pull = jax.vjp(lambda g, b: losses(groups, law, g, b, nodes=nodes), g, b)
     return value, *pull(jnp.ones_like(value))  # an output depends on its own row and bias alone
-
-
-def _lifted(x: Array, like: Array) -> Array:
-    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
 
 
 def _probabilities(groups: Groups, patterns: np.ndarray) -> Array:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled, times_i_power
+from superpose._jax.complex_numbers import masked_quotient, phase, plus_one, scaled, times_i_power
 from superpose._jax.stored import kept
 from superpose.expected_loss.fourier_series import closed_part, highest, node_numbers
 from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, group_sums, lift, product
@@ -132,7 +132,7 @@ def _term(groups: Groups, held: Held, span: Period, k: Array, psi: Array, dpsi: 
     one, rest = kept(_product(q))
     counted = rest + scaled(1 - held.part, plus_one(one))
     mine = diagonal(q[groups.member])
-    without = quotient(one + rest - mine, plus_one(mine))  # prod over other groups of (1 + q), less 1
+    without = masked_quotient(one + rest - mine, plus_one(mine))  # prod over other groups of (1 + q), less 1
     left = chi * without + chi - scaled(held.part, alone)
     if groups.deep:
         counted = counted + scaled(held.part, scaled(held.gain, active - single).sum(0))
@@ -152,7 +152,7 @@ def _product(q: Array) -> tuple[Array, Array]:
 def _push(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple, tuple]:
     (q,), (dq,) = primals, tangents
     one, rest = _product(q)
-    without = quotient((one + rest)[None] - q, plus_one(q))
+    without = masked_quotient((one + rest)[None] - q, plus_one(q))
     return (one, rest), (dq.sum(0), (without * dq).sum(0))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from superpose.expected_loss.groups import Groups, along, lift
+from superpose.expected_loss.low_order import group_moments
 from superpose.expected_loss.own_feature import aside
 from superpose.features import Magnitude
 
@@ -69,7 +70,8 @@ def rounding(groups: Groups, law: Magnitude, g: Array, b: Array) -> Array:
     Where the own feature has its closed form: of the size of what is left of them, and by the rounding of the overlaps themselves.
     """
     g, away = aside(groups, law, g, b)
-    first, x = lift(groups.density, g) * g, law.moments[1] * along(groups.density, b)
-    left = (jnp.abs(b) + law.moments[0] * jnp.abs(first).sum(0)) ** 2 + law.moments[1] * (first * g).sum(0) + away.loss
+    size, x = jnp.abs(g), law.moments[1] * along(groups.density, b)
+    mean = law.moments[0] * (lift(groups.density, g) * size).sum(0)
+    left = (jnp.abs(b) + mean) ** 2 + group_moments(groups, law, size)[1].sum(0) + away.loss
     by_overlaps = (1 - away.cross) * jnp.sqrt(left * x)
     return ROUNDING * len(b) ** 0.5 * jnp.finfo(b.dtype).eps * (away.cross * x + left + by_overlaps)

@@ -71,7 +71,7 @@ def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
         while at >= 0 and parents[at] != -1:
             if not 0 <= parents[at] < n or steps > n:
                 needs = f"the number of another of the n = {n} features, not below it, or -1"
-                raise ValueError(f"parents = {parents}: feature {start} needs {needs}")
+                raise ValueError(f"parents = {parents}: feature {at} needs {needs}")
             at, steps = parents[at], steps + 1
         top.append(at)
     numbers = {root: k for k, root in enumerate(dict.fromkeys(top))}

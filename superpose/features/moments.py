@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import reduce
 from operator import add
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
@@ -11,7 +12,7 @@ from superpose.features import forest
 from superpose.features.distributions import Distribution, Mixture, Sparse, check, coupling, given, magnitude
 
 
-def _averaged(f: Callable[..., Array], distribution: Mixture, *arguments: Array, **sizes: int) -> Array:
+def _averaged(f: Callable[..., Array], distribution: Mixture, *arguments: Any, **sizes: int) -> Array:
     """The mean of `f` over the contexts of a mixture."""
     weights = jnp.asarray(distribution.weights, float)
     parts = [w * f(x, *arguments, **sizes) for w, x in zip(weights, distribution.contexts, strict=True)]
@@ -47,9 +48,7 @@ def second_moment(distribution: Distribution, *, n: int) -> Float[Array, " n"]:
 def _power(distribution: Distribution, k: int, *, n: int) -> Float[Array, " n"]:
     """`E x_i^k`."""
     if isinstance(distribution, Mixture):
-        weights = jnp.asarray(distribution.weights, float)
-        parts = [w * _power(x, k, n=n) for w, x in zip(weights, distribution.contexts, strict=True)]
-        return reduce(add, parts)
+        return _averaged(_power, distribution, k, n=n)
     return _density(distribution, n=n) * magnitude(distribution).moments[k - 1]
 
 
