@@ -21,12 +21,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 FORMAT = "superpose results 2"
 """Written into each result; a file with another one is refused."""
 UNSEALED = "superpose results 1"
 """Format of older files, which have no checksum and are read as well."""
+EQUAL = 1e-6
+"""Losses that differ by less than this share of them are equal."""
 ZEROS = b"0" * 64
 SEAL = b"\0\0\0\x0bfile_sha256\0" + b"\0\0\0\x02" + b"\0\0\0\x40"
 """What stands before the digits of the checksum in a NetCDF-3 file: length and name of the attribute, type, length."""
@@ -110,6 +113,32 @@ def load(path: str | Path) -> xr.Dataset:
     if found == FORMAT and not sealed:
         raise _unreadable(path, "its checksum is missing")
     return dataset
+
+
+def best(dataset: xr.Dataset, *, dim: str = "restart", by: str = "loss", certified: str = "converged") -> xr.Dataset:
+    """The restart of least finite loss, at each place of the other dimensions of the loss.
+
+    Losses that differ by less than a millionth are equal. Of equal ones a certified restart is taken, where the dataset says
+    which are certified; of several the one of least loss. Where no loss is finite, it is the first restart.
+
+    Args:
+        dataset: with a variable named `by`, over `dim` and any other dimensions.
+        dim: the dimension of the restarts.
+        by: the variable that is to be least.
+        certified: a variable over the same dimensions, not 0 where a restart is certified; a dataset without it has none.
+
+    Returns:
+        The dataset without `dim`. Where `dim` has a coordinate, that says which restart was taken.
+
+    Raises:
+        ValueError: `by` is not a variable over `dim`.
+    """
+    if by not in dataset or dim not in dataset[by].dims:
+        raise ValueError(f"by = {by}: needs a variable over {dim}, in a dataset of {', '.join(map(str, dataset.data_vars))}")
+    loss = dataset[by]
+    if certified in dataset:
+        loss = loss.where(dataset[certified] != 0, loss + EQUAL * abs(loss))
+    return dataset.isel({dim: loss.where(np.isfinite(loss), np.inf).argmin(dim)})
 
 
 def regular_bytes(path: Path) -> bytes:

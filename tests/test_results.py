@@ -159,3 +159,52 @@ def test_failed_write_says_which_file(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: '.*result\.nc'"):
         results.write_atomically(tmp_path / "result.nc", full)
     assert list(tmp_path.iterdir()) == []
+
+
+def restarts(loss, **more):
+    """Two densities of three restarts."""
+    axes = ("density", "restart")
+    W = np.arange(24.0).reshape(2, 3, 2, 2)
+    data = {"loss": (axes, np.array(loss)), "W": ((*axes, "hidden", "feature"), W), "bound": ("density", [1.0, 2.0])}
+    coords = {"density": [0.5, 0.1], "restart": [10, 11, 12]}
+    return xr.Dataset(data | {name: (axes, np.array(x)) for name, x in more.items()}, coords)
+
+
+def test_best_restart_is_that_of_least_loss():
+    dataset = restarts([[3.0, 1.0, 2.0], [1.0, 2.0, 0.5]], paid=[[1.0, 2.0, 3.0], [3.0, 2.0, 3.0]])
+    best = results.best(dataset)
+    assert best["restart"].values.tolist() == [11, 12]
+    assert best["W"].dims == ("density", "hidden", "feature")
+    np.testing.assert_array_equal(best["W"], dataset["W"].values[[0, 1], [1, 2]])
+    np.testing.assert_array_equal(best["bound"], dataset["bound"])
+    assert results.best(dataset, by="paid")["restart"].values.tolist() == [10, 11]
+    assert int(results.best(dataset.isel(density=0))["restart"]) == 11
+    across = results.best(dataset, dim="density")
+    assert across["density"].values.tolist() == [0.1, 0.5, 0.1]
+    np.testing.assert_array_equal(across["loss"], [1.0, 1.0, 0.5])
+
+
+def test_of_equal_losses_a_certified_one_is_the_best():
+    equal = [[1.0, 1 - 1e-7, 1 + 1e-7], [-1.0, -1 - 1e-7, -1 + 1e-7]]
+    assert results.best(restarts(equal))["restart"].values.tolist() == [11, 11]
+    some = restarts(equal, converged=[[1, 0, 0], [False, False, True]])
+    assert results.best(some)["restart"].values.tolist() == [10, 12]
+    both = restarts(equal, converged=[[1, 0, 1], [0, 0, 0]])
+    assert results.best(both)["restart"].values.tolist() == [10, 11]
+    lower = restarts([[1.0, 1 - 1e-5, 2.0]] * 2, converged=[[1, 0, 1]] * 2)
+    assert results.best(lower)["restart"].values.tolist() == [11, 11]
+    named = restarts(equal, settled=[[1, 0, 0], [0, 0, 1]])
+    assert results.best(named, certified="settled")["restart"].values.tolist() == [10, 12]
+
+
+def test_losses_that_are_not_finite_are_never_the_best():
+    dataset = restarts([[np.nan, 1.0, -np.inf], [np.nan, np.inf, np.nan]], converged=[[1, 0, 1], [1, 1, 1]])
+    best = results.best(dataset)
+    assert best["restart"].values.tolist() == [11, 10]
+    assert np.isnan(best["loss"].values[1])
+
+
+@pytest.mark.parametrize("how", [{"by": "price"}, {"by": "bound"}, {"dim": "start"}])
+def test_best_of_what_is_not_there_is_refused(how):
+    with pytest.raises(ValueError, match=r"by = \w+: needs a variable over (restart|start)"):
+        results.best(restarts(np.ones((2, 3))), **how)

@@ -78,6 +78,19 @@ def test_grid_and_label_are_inverse():
             assert dataset["pair"].sel(a=a, b=b, c=5).values.tolist() == [a, b]
 
 
+def test_over_is_grid_run_and_label(tmp_path):
+    axes, dims = {"target": [0.0, 1.0, 3.0], "curvature": [0.5, 1.0]}, {"w": ["feature"], "gradient_at_one": ["feature"]}
+    done = []
+    found = sweep.over(descend, axes, dims=dims, settings=SETTINGS, folder=tmp_path, width=4, advance=done.append)
+    xr.testing.assert_identical(found, sweep.label(sweep.run(descend, sweep.grid(axes), width=4), axes, dims))
+    assert found["w"].dims == ("target", "curvature", "feature")
+    assert found["steps"].sel(target=3, curvature=0.5) == descend({"target": 3.0, "curvature": 0.5})["steps"]
+    assert sorted(done) == [2, 4]
+    assert len(files(tmp_path)) == 2
+    with pytest.raises(ValueError, match="width = 0"):
+        sweep.over(descend, axes, width=0)
+
+
 def test_sweep_computes_the_function_of_each_point(whole):
     """Gradients too: of parameters born as constants, and not summed over what runs side by side."""
     one = jax.jit(descend)

@@ -95,6 +95,40 @@ def run(
     return _join([done[index] for index in sorted(done)])
 
 
+def over(
+    function: Callable[[Any], Any],
+    axes: Mapping[str, Any],
+    *,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    settings: Any = None,
+    folder: str | Path | None = None,
+    width: int | None = None,
+    memory: int = MEMORY,
+    advance: Callable[[int], None] = lambda _: None,
+) -> xr.Dataset:
+    """Compute `function` at every point of the product of named axes: `grid`, `run` and `label` in one call.
+
+    Args:
+        function: one point, a dict of one scalar a name, to a pytree of arrays; else as for `run`.
+        axes: the values of each axis by name, one-dimensional; the last axis is the fastest.
+        dims: names of the further dimensions of each array, as for `label`.
+        settings: see `run`.
+        folder: see `run`.
+        width: see `run`.
+        memory: see `run`.
+        advance: see `run`.
+
+    Returns:
+        A variable for each array, over the axes and then its further dimensions; the axes are coordinates.
+
+    Raises:
+        ResultError: as `run`.
+        ValueError: as `run`.
+    """
+    how: dict[str, Any] = {"settings": settings, "folder": folder, "width": width, "memory": memory, "advance": advance}
+    return label(run(function, grid(axes), **how), axes, dims)
+
+
 def result(
     path: str | Path,
     function: Callable[[Any], Any],
