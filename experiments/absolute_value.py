@@ -21,9 +21,9 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, hidden_layer, sweep, train
+from superpose import features, hidden_layer, results, sweep, train
 from superpose.plot.template import DIVERGING, TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "absolute-value"
 TITLE = "The absolute value: a positive and a negative neuron for each feature"
@@ -56,27 +56,28 @@ QUICK = Config(densities=(1.0, 0.3, 0.1), groups=1, together=16, steps=2500, dra
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Trained models over (density, restart): W_in, W_out, b, and the loss divided by `n p / 3`, that of the output 0."""
+    """Trained models over (density, restart): W_in, W_out, b, loss."""
     axes = {"density": np.asarray(config.densities), "group": np.arange(config.groups)}
-    points = sweep.grid(axes)
-    arrays = sweep.run(_trained(config), points, settings=config, folder=folder, width=1, advance=advance)
-    arrays = {name: x.reshape(-1, *x.shape[2:]) for name, x in arrays.items()}
-    axes = {"density": axes["density"], "restart": np.arange(config.groups * config.together)}
-    arrays = _finished(config, arrays, np.repeat(axes["density"], len(axes["restart"])), folder)
-    return sweep.label(arrays, axes, {"W_in": ["hidden", "feature"], "W_out": ["feature", "hidden"], "b": ["feature"]})
+    dims = {"W_in": ["member", "hidden", "feature"], "W_out": ["member", "feature", "hidden"]}
+    dims |= {"b": ["member", "feature"], "loss": ["member"]}
+    how = {"dims": dims, "settings": config, "folder": folder, "width": 1, "advance": advance}
+    found = sweep.over(_trained(config), axes, **how).drop_vars("group")
+    found = found.stack(restart=("group", "member"), create_index=False).transpose("density", "restart", ...)
+    return _finished(config, found, folder)
 
 
-def _finished(config: Config, arrays: dict, density: np.ndarray, folder: Path | None) -> dict:
+def _finished(config: Config, found: xr.Dataset, folder: Path | None) -> xr.Dataset:
     """The same models, those that stopped on their way trained once more, on new draws."""
-    on_their_way = np.flatnonzero((arrays["loss"] > ARRIVED) & (arrays["loss"] <= REACHED))
-    if len(on_their_way) == 0:
-        return arrays
-    points = {name: x[on_their_way] for name, x in (arrays | {"density": density}).items() if name != "loss"}
-    place = None if folder is None else folder / "again"
-    arrays = {name: x.copy() for name, x in arrays.items()}
-    for name, x in sweep.run(_again(config), points, settings=config, folder=place).items():
-        arrays[name][on_their_way] = x
-    return arrays
+    loss = relative(found).values
+    at = np.nonzero((loss > ARRIVED) & (loss <= REACHED))
+    if len(at[0]):
+        points = {name: found[name].values[at] for name in ("W_in", "W_out", "b")} | {
+            "density": found["density"].values[at[0]]
+        }
+        place = None if folder is None else folder / "again"
+        for name, x in sweep.run(_again(config), points, settings=config, folder=place).items():
+            found[name].values[at] = x
+    return found
 
 
 def _trained(config: Config) -> Callable:
@@ -114,10 +115,10 @@ def _fitted(config: Config) -> Callable:
     settings = {"steps": config.steps, "batch": config.batch, "optimizer": optimizer, "loss": LOSS}
 
     def fitted(batch_key: jax.Array, common_key: jax.Array, start: hidden_layer.Untied, density: jax.Array) -> dict:
-        law = features.SparseSymmetric(density)
-        params = train.fit(batch_key, start, law, **settings).params
-        mean, _ = train.sampled_loss(common_key, params, law, draws=config.draws, loss=LOSS)
-        return {"W_in": params.W_in, "W_out": params.W_out, "b": params.b, "loss": mean * 3 / (N * density)}
+        distribution = features.SparseSymmetric(density)
+        params = train.fit(batch_key, start, distribution, **settings).params
+        mean, _ = train.sampled_loss(common_key, params, distribution, draws=config.draws, loss=LOSS)
+        return {"W_in": params.W_in, "W_out": params.W_out, "b": params.b, "loss": mean}
 
     return fitted
 
@@ -135,64 +136,45 @@ def deviation(P: np.ndarray) -> float:
     return float(max(columns, np.abs(np.abs(P).sum(1) - 1).max()))
 
 
-def best(dataset: xr.Dataset, density: float) -> np.ndarray:
-    """Products of the model of least loss at a density."""
-    here = dataset.sel(density=density, method="nearest")
-    at = here.isel(restart=int(np.argmin(here["loss"].values)))
-    return products(at["W_in"].values, at["W_out"].values)
+def relative(dataset: xr.Dataset) -> xr.DataArray:
+    """The loss divided by that of the output 0, `n p / 3`."""
+    return dataset["loss"] * 3 / (N * dataset["density"])
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Products and loss of the best model at each density, and what the restarts that got there have in common."""
-    densities = [float(p) for p in dataset["density"].values]
-    off, least = [deviation(best(dataset, p)) for p in densities], dataset["loss"].min("restart").values
-    there = dataset["loss"].values <= REACHED
-    shares = "; ".join(f"p = {p:.3g}: {share:.0%}" for p, share in zip(densities, there.mean(1), strict=True))
-    W_in, W_out = dataset["W_in"].values[there], dataset["W_out"].values[there]
+    best, loss = results.best(dataset), relative(dataset)
+    off = max(deviation(products(*pair)) for pair in zip(best["W_in"].values, best["W_out"].values, strict=True))
+    there, total = loss.values <= REACHED, dataset.sizes["restart"]
+    shares = zip(dataset["density"].values, there.mean(1), strict=True)
+    arrived = f"of {total} restarts; " + "; ".join(f"p = {p:.3g}: {share:.0%}" for p, share in shares)
+    W_in, W_out, count = dataset["W_in"].values[there], dataset["W_out"].values[there], int(there.sum())
     split = sum(deviation(products(*pair)) <= 0.1 for pair in zip(W_in, W_out, strict=True))
+    pair = "each feature has one neuron of product 1 and one of product −1, all others 0: largest error at any density"
+    least = "the loss is near 0, relative to the output 0: largest of any density"
+    gets = "training gets there: loss at most 0.001, from more than half of the restarts at the best density"
+    only = "|x| = r(x) + r(−x) is the one solution: share of restarts that got there whose products are within 0.1"
+    one = split / count if count else np.nan
     return [
-        Finding(
-            "each feature has one neuron of product 1 and one of product \N{MINUS SIGN}1, all others 0: largest error",
-            0.0,
-            max(off),
-            f"at most {EXACT} in the best model of each density",
-            max(off) <= EXACT,
-        ),
-        Finding(
-            "the loss is near 0, relative to the output 0",
-            0.0,
-            float(least.max()),
-            f"at most {REACHED} in the best model of each density",
-            bool(least.max() <= REACHED),
-        ),
-        Finding(
-            "training gets there: loss at most 0.001, from how many restarts",
-            "the solution is found",
-            shares,
-            "more than half of the restarts at the best density",
-            bool(there.mean(1).max() > 0.5),
-        ),
-        Finding(
-            "|x| = r(x) + r(\N{MINUS SIGN}x) is the one solution",
-            "the only one shown",
-            f"{split} of {int(there.sum())} restarts that got there",
-            "all of them, products within 0.1",
-            0 < split == int(there.sum()),
-        ),
+        Check(pair, PAPER, 0.0, off, atol=EXACT, note="best models"),
+        Check(least, PAPER, 0.0, relative(best).values.max(), atol=REACHED, note="best models"),
+        Check(gets, PAPER, (total // 2 + 1, None), there.sum(1).max(), note=arrived),
+        Check(only, PAPER, 1.0, one, note=f"{split} of {count}"),
     ]
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
     """Products of the best model at the sparsest density, and the loss of every restart, in order, at each density."""
     densities = [float(p) for p in dataset["density"].values]
-    P = best(dataset, densities[-1])
+    sparsest = results.best(dataset.isel(density=-1))
+    P = products(sparsest["W_in"].values, sparsest["W_out"].values)
     P = P[np.lexsort((-P.sum(1), np.abs(P).argmax(1)))]
     titles = (f"W<sub>1</sub> * W<sub>2</sub>ᵀ of the best model, p = {densities[-1]:.3g}", "loss of each restart")
     drawn = make_subplots(cols=2, subplot_titles=titles, horizontal_spacing=0.14, column_widths=[0.4, 0.6])
     text = [[f"{x:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}") for x in row] for row in P]
     heat = {"text": text, "texttemplate": "%{text}", "colorscale": DIVERGING, "zmin": -1.5, "zmax": 1.5, "showscale": False}
     drawn.add_trace(go.Heatmap(z=P, **heat), 1, 1)
-    for k, (p, loss) in enumerate(zip(densities, dataset["loss"].values, strict=True)):
+    for k, (p, loss) in enumerate(zip(densities, relative(dataset).values, strict=True)):
         share, dash = (np.arange(loss.size) + 1) / loss.size, ("solid", "dash", "dot", "dashdot")[k % 4]
         look = {"name": f"p = {p:.3g}", "line": {"dash": dash}, "mode": "lines"}
         drawn.add_trace(go.Scatter(x=share, y=np.maximum(np.sort(loss), 1e-12), **look), 1, 2)

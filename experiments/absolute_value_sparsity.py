@@ -21,10 +21,10 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, hidden_layer, neurons, sweep, train
+from superpose import features, hidden_layer, neurons, results, sweep, train
 from superpose.plot import neurons_and_features
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "absolute-value-sparsity"
 TITLE = "Absolute values through few neurons: monosemantic to polysemantic as features become rare"
@@ -54,21 +54,21 @@ QUICK = Config(n=20, m=8, decay=0.7, densities=(1.0, 0.1, 0.01), restarts=2, ste
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
     """Over (density, restart): `W_in`, `W_out` and `b` in float32; the sampled loss and its standard error `sem`."""
     axes = {"density": np.array(config.densities), "restart": np.arange(config.restarts)}
-    one = partial(_trained, config)
-    arrays = sweep.run(one, sweep.grid(axes), settings=config, folder=folder, width=1, advance=advance)
-    return sweep.label(arrays, axes, {"W_in": ("neuron", "feature"), "W_out": ("feature", "neuron"), "b": ("feature",)})
+    dims = {"W_in": ("neuron", "feature"), "W_out": ("feature", "neuron"), "b": ("feature",)}
+    how = {"dims": dims, "settings": config, "folder": folder, "width": 1, "advance": advance}
+    return sweep.over(partial(_trained, config), axes, **how)
 
 
 def _trained(config: Config, point: dict) -> dict:
     """The model of one restart at one density; all densities of a restart begin alike."""
-    key, law = jax.random.key(config.seed), features.SparseSymmetric(point["density"])
+    key, distribution = jax.random.key(config.seed), features.SparseSymmetric(point["density"])
     start_key, data_key, test_key = (train.model_key(key, k, point["restart"]) for k in range(3))
     start = hidden_layer.init(start_key, n=config.n, m=config.m)
     start = jax.tree.map(lambda x: x.astype(jnp.float32), start)
     importance = features.geometric_importance(config.decay, n=config.n).astype(jnp.float32)
     static = {"steps": config.steps, "batch": config.batch, "optimizer": _optimizer(config.rate, config.steps)}
-    fit = train.fit(data_key, start, law, importance, loss=LOSS, **static).params
-    loss, sem = train.sampled_loss(test_key, fit, law, importance, draws=config.draws, loss=LOSS)
+    fit = train.fit(data_key, start, distribution, importance, loss=LOSS, **static).params
+    loss, sem = train.sampled_loss(test_key, fit, distribution, importance, draws=config.draws, loss=LOSS)
     return {"W_in": fit.W_in, "W_out": fit.W_out, "b": fit.b, "loss": loss, "sem": sem}
 
 
@@ -84,19 +84,10 @@ def contributions(model: xr.Dataset) -> np.ndarray:
 
 def census(dataset: xr.Dataset) -> xr.Dataset:
     """Over (density, restart): share of the living neurons that are monosemantic; features served; features with two neurons."""
-    rows = [
-        [_counted(dataset.isel(density=i, restart=j)) for j in range(dataset.sizes["restart"])] for i in _densities(dataset)
-    ]
     dims = ("density", "restart")
-    kinds = {
-        name: (dims, np.array([[x[k] for x in row] for row in rows]))
-        for k, name in enumerate(("monosemantic", "served", "two"))
-    }
-    return xr.Dataset(kinds, {name: dataset[name] for name in dims})
-
-
-def _densities(dataset: xr.Dataset) -> range:
-    return range(dataset.sizes["density"])
+    count = [_counted(dataset.isel(density=i, restart=j)) for i, j in np.ndindex(*(dataset.sizes[name] for name in dims))]
+    kinds = np.array(count).reshape(*(dataset.sizes[name] for name in dims), 3)
+    return xr.Dataset({name: (dims, kinds[..., k]) for k, name in enumerate(("monosemantic", "served", "two"))})
 
 
 def _counted(model: xr.Dataset) -> tuple[float, int, int]:
@@ -104,47 +95,21 @@ def _counted(model: xr.Dataset) -> tuple[float, int, int]:
     return count["monosemantic"], int((count["neurons"] > 0).sum()), int((count["neurons"] == 2).sum())
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Shares of monosemantic neurons at both ends and between; how many features have neurons."""
-    counted = census(dataset)
-    share, served = counted["monosemantic"], counted["served"].mean("restart").values
-    dense, rare = share.isel(density=0), share.isel(density=-1)
-    mean, half = share.mean("restart").values, dataset.sizes["neuron"] // 2
-    rises = float(np.diff(mean).max())
-    two = counted["two"].isel(density=0)
-    shares = ", ".join(f"{x:.2f}" for x in mean)
+    counted, half = census(dataset), float(dataset.sizes["neuron"] // 2)
+    share, served, two = (counted[name].mean("restart").values for name in ("monosemantic", "served", "two"))
+    rise, total = np.diff(share).max(), counted["served"].sum("restart").values
+    shares = "shares at falling density: " + ", ".join(f"{x:.2f}" for x in share)
+    note = f"all restarts together; {served[0]:.1f} to {served[-1]:.1f} a restart, on {dataset.sizes['neuron']} neurons"
+    pairs = "dense features: two neurons for each of the m/2 most important, mean of restarts"
+    more = "rarer features: more of them are computed at the lowest density than at the highest"
     return [
-        Finding(
-            "dense features: all neurons monosemantic",
-            1.0,
-            float(dense.mean()),
-            "at least 0.9, mean of restarts",
-            bool(dense.mean() >= 0.9),
-        ),
-        Finding(
-            "dense features: two neurons for each of the m/2 most important",
-            float(half),
-            float(two.mean()),
-            "within 20 %, mean of restarts",
-            bool(abs(float(two.mean()) - half) <= 0.2 * half),
-        ),
-        Finding(
-            "rarest features: neurons polysemantic",
-            0.0,
-            float(rare.mean()),
-            "share monosemantic at most 0.1, mean of restarts",
-            bool(rare.mean() <= 0.1),
-        ),
-        Finding(
-            "the share of monosemantic neurons falls with density", "falls", shares, "rises by at most 0.05", rises <= 0.05
-        ),
-        Finding(
-            "rarer features: more of them are computed",
-            "grows",
-            f"{served[0]:.1f} to {served[-1]:.1f} features on {dataset.sizes['neuron']} neurons",
-            "more at the lowest density than at the highest",
-            bool(served[-1] > served[0]),
-        ),
+        Check("dense features: monosemantic share of neurons, mean of restarts", PAPER, 1.0, share[0], atol=0.1),
+        Check(pairs, PAPER, half, two[0], rtol=0.2),
+        Check("rarest features: monosemantic share of neurons, mean of restarts", PAPER, 0.0, share[-1], atol=0.1),
+        Check("the monosemantic share falls with density: largest rise", PAPER, (None, 0.05), rise, note=shares),
+        Check(more, PAPER, (total[0] + 1, None), total[-1], note=note),
     ]
 
 
@@ -157,9 +122,9 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     ]
     drawn = make_subplots(rows=count, subplot_titles=titles, vertical_spacing=0.28 / count, shared_xaxes=True)
     seen = set()
-    for i in _densities(dataset):
-        model = dataset.isel(density=i)
-        done = contributions(model.isel(restart=int(np.argmin(model["loss"].values))))
+    best = results.best(dataset)
+    for i in range(count):
+        done = contributions(best.isel(density=i))
         done = done[np.argsort(done.argmax(1), kind="stable")]
         for trace in neurons_and_features(done, neurons.serves(done)).data:
             trace.showlegend = trace.name not in seen

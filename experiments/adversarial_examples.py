@@ -19,7 +19,7 @@ from plotly import graph_objects as go
 
 from superpose import adversarial, features, sweep, toy_model
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 from . import dimensions_per_feature
 
@@ -46,8 +46,7 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     """Over (density, restart): `dimensions`, the loss; size of the attack; `rise` and `attacked`, relative, with `_error`."""
     sparsity = np.geomspace(config.densest, config.sparsest, config.points)
     axes = {"density": 1 / sparsity, "restart": np.arange(config.restarts)}
-    function = partial(_attacked, config)
-    return sweep.label(sweep.run(function, sweep.grid(axes), settings=config, folder=folder, width=1, advance=advance), axes)
+    return sweep.over(partial(_attacked, config), axes, settings=config, folder=folder, width=1, advance=advance)
 
 
 def without_superposition(n: int, m: int, p: jax.Array) -> toy_model.Params:
@@ -57,15 +56,14 @@ def without_superposition(n: int, m: int, p: jax.Array) -> toy_model.Params:
 
 def _attacked(config: Config, point: dict) -> dict:
     """Solve for a model, attack it and the reference at the same inputs."""
-    start = dimensions_per_feature.start(config, point["restart"])
-    found = dimensions_per_feature.roughly(config, {"density": point["density"]} | start)
+    found = dimensions_per_feature.roughly(config, point)
     p = jnp.asarray(point["density"], float)
-    law = features.SparseUniform(p)
+    distribution = features.SparseUniform(p)
     for_size, for_inputs, for_attack = jax.random.split(jax.random.key(config.seed), 3)
-    size = adversarial.attack_size(for_size, law, n=config.n)
+    size = adversarial.attack_size(for_size, distribution, n=config.n)
 
     def losses(params: toy_model.Params, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = features.sample(jax.random.fold_in(for_inputs, number), law, n=config.n)
+        x = features.sample(jax.random.fold_in(for_inputs, number), distribution, n=config.n)
         key = jax.random.fold_in(for_attack, number)
         change = adversarial.projected_attack(key, params, x, size, steps=config.ascent, starts=config.starts)
         clean = adversarial.attacked_loss(params, x, jnp.zeros_like(x))
@@ -80,7 +78,7 @@ def _attacked(config: Config, point: dict) -> dict:
     return {"dimensions": found["dimensions"], "loss": found["loss"], "size": size} | relative
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """How far both readings of vulnerability grow, and how they go with `|W|_F^2 / m`."""
     known = dimensions_per_feature.best(dataset)
     norm = 1 / known["dimensions"].values
@@ -88,13 +86,10 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     for name, title in (("rise", "rise of the loss under attack"), ("attacked", "attacked loss")):
         value = known[name].values
         growth, r = float(value.max() / value[0]), float(np.corrcoef(value, norm)[0, 1])
-        text = f"{growth:.1f} times, {value[0]:.2f} to {value.max():.2f} (± {known[name + '_error'].values.max():.2f})"
-        found += [
-            Finding(
-                f"{title}, relative to no superposition, grows as 1/p does", "more than 3 times", text, "above 3", growth > 3
-            ),
-            Finding(f"{title} tracks ‖W‖²/m", "tracks", f"correlation {r:.2f}", "at least 0.9", r >= 0.9),
-        ]
+        grows = f"{title}, relative to no superposition, grows as 1/p does: largest over densest"
+        note = f"{value[0]:.2f} to {value.max():.2f} (± {known[name + '_error'].values.max():.2f})"
+        found.append(Check(grows, PAPER, (3, None), growth, note=note))
+        found.append(Check(f"{title} tracks ‖W‖²/m: correlation", PAPER, (0.9, None), r))
     return found
 
 

@@ -5,7 +5,7 @@ writes [1/2, 2] to them: the first leaks 4 x_0 into the second, the second only 
 reads the first feature too and writes a negative weight cancels the leak of 4. Built by hand, two such neurons inhibit each
 other, serve one side of all three features, and need no further neuron; their mirror images serve the other side.
 
-The law of one feature is an atom at 0 and two halves of U[-1, 1], so the loss is a sum over Gauss-Legendre nodes of all three.
+One feature has an atom at 0 and two halves of U[-1, 1], so the loss is a sum over Gauss-Legendre nodes of all three.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from superpose import hidden_layer, solve, sweep, train
+from superpose import features, hidden_layer, results, solve, sweep, train
 from superpose.plot.template import TEMPLATE, log_axis
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "asymmetric-superposition"
 TITLE = "Asymmetric superposition with inhibition: found in minima, what it costs and saves"
@@ -47,13 +47,13 @@ QUICK = Config(densities=(0.3, 0.03), restarts=4, steps=150, solving=4, nodes=8)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Minima over (density, restart), and `built`, the losses of models made by hand, all divided by that of x' = 0.
+    """Minima over (density, restart), and `built`, the losses of models made by hand.
 
     `coarse` is `built` with half the nodes: how far the quadrature can be trusted.
     """
     axes = {"density": np.array(config.densities), "restart": np.arange(config.restarts)}
-    arrays = sweep.run(partial(_solved, config), sweep.grid(axes), settings=config, folder=folder, advance=advance)
-    found = sweep.label(arrays, axes, {"W_in": ("neuron", "feature"), "W_out": ("feature", "neuron"), "b": ("feature",)})
+    dims = {"W_in": ("neuron", "feature"), "W_out": ("feature", "neuron"), "b": ("feature",)}
+    found = sweep.over(partial(_solved, config), axes, dims=dims, settings=config, folder=folder, advance=advance)
     for name, nodes in {"built": config.nodes, "coarse": config.nodes // 2}.items():
         exact = jax.jit(jax.vmap(partial(loss, nodes=nodes), in_axes=(None, 0)))
         found[name] = (("model", "density"), np.array([exact(model, jnp.array(config.densities)) for model in built()]))
@@ -61,25 +61,28 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
 
 
 def _solved(config: Config, point: dict) -> dict:
-    """The minimum from one random start, biases in units of sqrt(p); its loss with the finer rule."""
+    """The minimum from one random start, solved for in natural units; its loss with the finer rule."""
     p, key = point["density"], train.model_key(jax.random.key(config.seed), point["restart"])
-    unit = lambda q: q.replace(b=q.b * p**0.5)  # noqa: E731
-    start = jax.tree.map(lambda x: x[None], hidden_layer.init(key, n=N, m=M))
-    least = solve.minimize(lambda q, p: loss(unit(q), p, nodes=config.solving), start, p[None], steps=config.steps)
-    best = unit(jax.tree.map(lambda x: x[0], least.params))
+    units = solve.natural_units(features.SparseSymmetric(p), n=N)
+
+    def scaled(params: hidden_layer.Untied) -> jax.Array:
+        return loss(params.replace(b=params.b * units.bias), p, nodes=config.solving) / units.loss
+
+    found = solve.minimize(scaled, hidden_layer.init(key, n=N, m=M), steps=config.steps)
+    best = found.params.replace(b=found.params.b * units.bias)
     weights = {"W_in": best.W_in, "W_out": best.W_out, "b": best.b}
-    return weights | {"loss": loss(best, p, nodes=config.nodes), "gradient_norm": least.gradient_norm[0]}
+    return weights | {"loss": loss(best, p, nodes=config.nodes), "gradient_norm": found.gradient_norm}
 
 
 def loss(params: hidden_layer.Untied, p: jax.Array, *, nodes: int) -> jax.Array:
-    """Population loss over `n p / 3`, by `nodes` Gauss-Legendre nodes on each side of 0 for each feature."""
+    """Population loss, by `nodes` Gauss-Legendre nodes on each side of 0 for each feature."""
     t, w = np.polynomial.legendre.leggauss(nodes)
     one = np.concatenate([[0], (t + 1) / 2, -(t + 1) / 2])
     weight = jnp.concatenate([jnp.array([1 - p]), jnp.tile(p * jnp.array(w) / 4, 2)])
     x = jnp.array(np.stack(np.meshgrid(one, one, one, indexing="ij"), -1).reshape(-1, N))
     joint = (weight[:, None, None] * weight[None, :, None] * weight[None, None, :]).ravel()
     errors = jax.vmap(lambda x: hidden_layer.loss(params, x, target=jnp.abs))(x)
-    return joint @ errors * 3 / (N * p)
+    return joint @ errors
 
 
 def built() -> list[hidden_layer.Untied]:
@@ -130,58 +133,36 @@ def scores(dataset: xr.Dataset) -> np.ndarray:
     return np.array([score(*model) for model in models]).reshape(*dataset["loss"].shape, 2)
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
-    """Whether minima show the motif, and what it saves at the lowest density."""
-    rated, value = scores(dataset), dataset["loss"].values
-    shown = (rated[..., 0] >= FEWEST_RATIO).mean(1)
-    rarest = int(np.argmin(dataset["density"].values))
-    best = rated[rarest, np.argmin(value[rarest])]
-    drop, ours, alone, equal = dataset["built"].values[:, rarest]
-    shares = ", ".join(f"{p:g}: {x:.0%}" for p, x in zip(dataset["density"].values, shown, strict=True))
+def findings(dataset: xr.Dataset) -> list[Check]:
+    """Whether minima show the motif, and what it saves at the lowest density; losses over that of the output 0."""
+    shown, rarest = scores(dataset)[..., 0] >= FEWEST_RATIO, int(np.argmin(dataset["density"].values))
+    best = results.best(dataset.isel(density=rarest))
+    ratio, cancelled = score(best["W_in"].values, best["W_out"].values)
+    drop, ours, alone, equal = dataset["built"].values[:, rarest] * 3 / (N * float(best["density"]))
+    shares = ", ".join(f"{p:g}: {x:.0%}" for p, x in zip(dataset["density"].values, shown.mean(1), strict=True))
+    found = "the motif is found in minima: how many have interferences of at least 4 : 1, half cancelled"
+    least = "the least loss at the lowest density has it: ratio of interferences, half cancelled"
+    note = f"{cancelled:.0%} cancelled; the paper shows one model of ratio 16 and no loss"
     return [
-        Finding(
-            "the motif is found in minima",
-            "found",
-            shares,
-            "interferences at least 4 : 1, half cancelled, anywhere",
-            bool(shown.any()),
-        ),
-        Finding(
-            "the least loss at the lowest density has it",
-            "ratio 16",
-            f"ratio {best[0]:.1f}, {best[1]:.0%} cancelled",
-            "at least 4 : 1, half cancelled (the paper shows one model and no loss)",
-            bool(best[0] >= FEWEST_RATIO),
-        ),
-        Finding(
-            "it saves: loss against dedicated neurons",
-            "less",
-            f"{ours:.4f} against {drop:.4f}",
-            "lowest density",
-            bool(ours < drop),
-        ),
-        Finding("without inhibition it does not", "more", f"{alone:.4f}", "above dedicated neurons", bool(alone > drop)),
-        Finding(
-            "asymmetry pays: against equal weights",
-            "less",
-            f"{ours:.4f} against {equal:.4f}",
-            "lowest density",
-            bool(ours < equal),
-        ),
+        Check(found, PAPER, (1, None), shown.sum(), note=shares),
+        Check(least, PAPER, (FEWEST_RATIO, None), ratio, note=note),
+        Check("it saves: loss against dedicated neurons, lowest density", PAPER, (None, drop), ours),
+        Check("without inhibition it does not: loss against dedicated neurons", PAPER, (drop, None), alone),
+        Check("asymmetry pays: loss against equal weights, lowest density", PAPER, (None, equal), ours),
     ]
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
     """Loss over density of the models by hand and of the best minima."""
     drawn, p = go.Figure(), dataset["density"].values
+    unit = N * p / 3
     looks = zip(MODELS, ("circle", "square", "x", "diamond"), ("solid", "solid", "dot", "dash"), strict=True)
     for name, symbol, dash in looks:
         look = {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 9}, "line": {"dash": dash}}
-        drawn.add_trace(go.Scatter(x=p, y=dataset["built"].sel(model=name).values, name=name, **look))
+        drawn.add_trace(go.Scatter(x=p, y=dataset["built"].sel(model=name).values / unit, name=name, **look))
     least = {"symbol": "star", "size": 11}
-    drawn.add_trace(
-        go.Scatter(x=p, y=dataset["loss"].min("restart").values, name="best minimum", mode="markers", marker=least)
-    )
+    lowest = results.best(dataset)["loss"].values / unit
+    drawn.add_trace(go.Scatter(x=p, y=lowest, name="best minimum", mode="markers", marker=least))
     drawn.update_xaxes(**log_axis(1, 2, 5), title_text="density p").update_yaxes(
         **log_axis(1, 3), title_text="loss / (n p/3)"
     )

@@ -24,9 +24,9 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import expected_loss, features, phase, solve, sweep, toy_model, train
+from superpose import expected_loss, features, phase, results, solve, sweep, toy_model, train
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "basic-results"
 TITLE = "Basic results: linear models keep the top m features, ReLU models superpose as features become rare"
@@ -57,54 +57,47 @@ QUICK = Config(cases=1, densities=(1.0, 0.1, 0.01, 0.001), restarts=4, steps=1_5
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (case, output, density, restart): W, b, nan beyond a case's features; relative loss and its certificate; label."""
+    """Over (case, output, density, restart): W, b, nan beyond a case's features; loss and its certificate; label."""
     axes: dict[str, Any] = {"density": np.asarray(config.densities), "restart": np.arange(config.restarts)}
     dims = {"W": ("hidden", "feature"), "b": ("feature",), "label": ("feature",)}
-    points, names, parts = sweep.grid(axes), list(CASES)[: config.cases], []
+    names, parts = list(CASES)[: config.cases], []
     n, m, _ = np.max([CASES[name] for name in names], axis=0).astype(int)
     for k, name in enumerate(names):
         for output in OUTPUTS:
             place = None if folder is None else folder / f"{output}-{k}"
-            solve = _solver(config, name, output)
-            arrays = sweep.run(solve, points, settings=config, folder=place, width=1, advance=advance)
-            arrays["label"] = arrays["label"].astype(float)
-            for key, shape in {"W": (m, n), "b": (n,), "label": (n,)}.items():
-                missing = [(0, 0), *((0, full - had) for full, had in zip(shape, arrays[key].shape[1:], strict=True))]
-                arrays[key] = np.pad(arrays[key], missing, constant_values=np.nan)
-            parts.append(sweep.label(arrays, axes, dims))
+            how = {"dims": dims, "settings": config, "folder": place, "width": 1, "advance": advance}
+            found = sweep.over(_solver(config, name, output), axes, **how)
+            missing = {"feature": (0, n - found.sizes["feature"]), "hidden": (0, m - found.sizes["hidden"])}
+            parts.append(found.assign(label=found["label"].astype(float)).pad(missing))
     rows = [xr.concat(parts[k : k + 2], xr.IndexVariable("output", list(OUTPUTS))) for k in range(0, len(parts), 2)]
     return xr.concat(rows, xr.IndexVariable("case", names))
 
 
 def _solver(config: Config, case: str, output: str) -> Callable:
-    """From a density and a restart to a minimum, searched for in natural units; loss in units of `sum_i I_i p / 3`."""
+    """From a density and a restart to a minimum, searched for in natural units."""
     n, m, ratio = CASES[case]
     weights, optimizer = ratio ** jnp.arange(n), optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
 
-    def loss(params: toy_model.Params, p: jax.Array) -> jax.Array:
-        law = features.SparseUniform(p)
-        units = solve.natural_units(law, weights, n=n)
-        return OUTPUTS[output](units.plain(params), law, weights) / units.loss
-
     def solved(point: dict) -> dict:
-        p, law = point["density"], features.SparseUniform(point["density"])
-        units = solve.natural_units(law, weights, n=n)
+        distribution = features.SparseUniform(point["density"])
+        units = solve.natural_units(distribution, weights, n=n)
+
+        def loss(params: toy_model.Params) -> jax.Array:
+            return OUTPUTS[output](units.plain(params), distribution, weights) / units.loss
 
         def step(carry: tuple, _: None) -> tuple[tuple, None]:
             params, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(params, p), state, params)
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
             return (optax.apply_updates(params, updates), state), None
 
         start = toy_model.init(train.model_key(jax.random.key(config.seed), n, point["restart"]), n=n, m=m)
         (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=config.steps)
-        params = units.natural(without_ignored(units.plain(params), features.mean(law, n=n)))
-        starts = jax.tree.map(lambda x: x[None], params)
-        searched = solve.minimize_large(loss, starts, p[None], deflate=solve.without_rotations, steps=config.polish)
-        found = jax.tree.map(lambda x: x[0], searched)
+        params = units.natural(without_ignored(units.plain(params), features.mean(distribution, n=n)))
+        found = solve.minimize_large(loss, params, deflate=solve.without_rotations, steps=config.polish)
         plain = units.plain(found.params)
         label = phase.label(plain.W, tolerance=TOLERANCE)
-        certificate = {"gradient_norm": found.gradient_norm, "gap": found.gap, "converged": found.converged.astype(jnp.int8)}
-        return {"W": plain.W, "b": plain.b, "loss": found.loss, "label": label} | certificate
+        certificate = {"gradient_norm": found.gradient_norm, "gap": found.gap * units.loss, "converged": found.converged}
+        return {"W": plain.W, "b": plain.b, "loss": found.loss * units.loss, "label": label} | certificate
 
     return solved
 
@@ -122,15 +115,12 @@ def mean_output(W: np.ndarray, b: np.ndarray, p: float) -> np.ndarray:
 
 def best(dataset: xr.Dataset, output: str) -> list[list[xr.Dataset]]:
     """By case and density, the restart of least loss, its features alone."""
-    found = []
-    for case in dataset["case"].values:
-        here = dataset.sel(case=case, output=output)
-        chosen = [here.isel(density=k) for k in range(here.sizes["density"])]
-        found.append([x.isel(restart=int(np.argmin(x["loss"].values))).dropna("feature", how="all") for x in chosen])
-    return found
+    chosen = results.best(dataset.sel(output=output))
+    rows = [[chosen.isel(case=c, density=k) for k in range(chosen.sizes["density"])] for c in range(chosen.sizes["case"])]
+    return [[x.dropna("feature", how="all") for x in row] for row in rows]
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """What linear models keep; which features are superposed first; biases of ignored, kept and very sparse features."""
     off = 0.0
     for case, row in zip(dataset["case"].values, best(dataset, "linear"), strict=True):
@@ -152,44 +142,24 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     near, alone = (np.abs(np.array(ignored).reshape(-1, 2) - 1) <= 0.02).T
     dead = sum(bias <= 0 for _, bias in ignored)
     certified = int(dataset["converged"].sel(output="ReLU").sum())
-    which = "; ".join(f"p = {p:g}: {shared:.2f} against {alone:.2f}" for p, shared, alone in first)
+    which = "mean rank (0 first, 1 last) of superposed against stored alone: " + "; ".join(
+        f"p = {p:g}: {shared:.2f} against {alone:.2f}" for p, shared, alone in first
+    )
+    later = min((shared - alone for _, shared, alone in first), default=np.nan)
+    share, largest = float(near.mean()) if len(near) else np.nan, float(np.abs(kept).max()) if kept else np.nan
+    added = f"{near.sum()} of {len(ignored)} with what the others add, {alone.sum()} by itself, {dead} dead; {certified} of "
+    note = f"{added}{dataset['loss'].sel(output='ReLU').size} solutions certified"
+    alike = f"the largest of {len(kept)} such features"
+    linear = "linear models keep the m most important features, like PCA: squared lengths 1 and 0, largest error"
+    less = "superposition starts among the less important features: least difference of mean ranks, at densities with both"
+    mean = "the bias of an ignored feature is its mean, p / 2: share within 2 % of it, with what the others add on average"
+    negative = "very sparse features in superposition have negative biases: share at the sparsest density"
     return [
-        Finding(
-            "linear models keep the m most important features, like PCA",
-            "squared lengths 1 and 0",
-            f"off by {off:.1e} at most",
-            "within 0.01 at every density",
-            off < 0.01,
-        ),
-        Finding(
-            "superposition starts among the less important features",
-            "the less important",
-            f"mean rank (0 first, 1 last) of superposed against stored alone: {which}",
-            "later on average, at each density that has both",
-            bool(first) and all(shared > alone for _, shared, alone in first),
-        ),
-        Finding(
-            "the bias of an ignored feature is its mean, p / 2",
-            "its mean",
-            f"{near.sum()} of {len(ignored)} with what the others add, {alone.sum()} by itself, {dead} dead; {certified} of "
-            f"{dataset['loss'].sel(output='ReLU').size} solutions certified",
-            "within 2 % of it, with what the others add on average, at least 90 % of ignored features",
-            bool(len(near) and near.mean() >= 0.9),
-        ),
-        Finding(
-            "that of a feature kept on its own is near 0",
-            0.0,
-            float(np.abs(kept).max()) if kept else float("nan"),
-            f"at most 0.05 in size; {len(kept)} such features",
-            bool(kept) and bool(np.abs(kept).max() <= 0.05),
-        ),
-        Finding(
-            "very sparse features in superposition have negative biases",
-            "negative",
-            f"{below:.0%} of {len(sparse)} at the sparsest density",
-            "at least 95 %",
-            below >= 0.95,
-        ),
+        Check(linear, PAPER, 0.0, off, atol=0.01),
+        Check(less, PAPER, (0, None), later, note=which),
+        Check(mean, PAPER, (0.9, None), share, note=note),
+        Check("that of a feature kept on its own is near 0", PAPER, 0.0, largest, atol=0.05, note=alike),
+        Check(negative, PAPER, (0.95, None), below, note=f"of {len(sparse)}"),
     ]
 
 

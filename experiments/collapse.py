@@ -12,6 +12,7 @@ changes depends on which minimum it falls into, and the transitions of least los
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -21,10 +22,10 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, solve, sweep, toy_model
+from superpose import features, results, solve, sweep, toy_model
 from superpose.expected_loss import relu_output
 from superpose.plot.template import BLACK, GREY, TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "collapse"
 TITLE = "Three correlated pairs in a plane: collapse to principal components"
@@ -53,38 +54,35 @@ QUICK = Config(points=9, restarts=16, steps=300)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Local minima over (density, restart): W, b, loss divided by `n p / 3`, certificates; and the loss of linear PCA."""
+    """Local minima over (density, restart): W, b, loss, certificates; and the loss of linear PCA."""
     densities = np.geomspace(config.density_max, config.density_min, config.points)
     points = {"row": np.arange(config.points), "density": densities}
-    arrays = sweep.run(_solver(config), points, settings=config, folder=folder, width=1, advance=advance)
+    arrays = sweep.run(partial(_solved, config), points, settings=config, folder=folder, width=1, advance=advance)
     dims = {name: ["restart"] for name in arrays} | {"W": ["restart", "hidden", "feature"], "b": ["restart", "feature"]}
     dataset = sweep.label(arrays, {"density": densities}, dims)
     return dataset.assign(pca_loss=("density", pca_loss(densities)))
 
 
 def pca_loss(p: np.ndarray) -> np.ndarray:
-    """`((v + c) + 3 (v - c)) / (n p / 3)`: what linear PCA leaves, one sum and three differences."""
+    """`(v + c) + 3 (v - c)`: what linear PCA leaves, one sum and three differences."""
     v, c = p / 3 - p**2 / 4, p * (1 - p) / 4
-    return ((v + c) + PAIRS * (v - c)) * 3 / (N * p)
+    return (v + c) + PAIRS * (v - c)
 
 
-def _solver(config: Config) -> Callable:
-    """From a density and its row to the minima of all restarts, biases in units of sqrt(p)."""
+def _solved(config: Config, point: dict) -> dict:
+    """The minima of all restarts at one density; each row of the densities has starts of its own."""
+    distribution = features.Together(features.SparseUniform(point["density"]), sets=SETS)
+    units = solve.natural_units(distribution, n=N)
 
-    def loss(params: toy_model.Params, p: jax.Array) -> jax.Array:
-        law = features.Together(features.SparseUniform(p), sets=SETS)
-        return relu_output(toy_model.Params(W=params.W, b=params.b * jnp.sqrt(p)), law) * 3 / (N * p)
+    def loss(params: toy_model.Params) -> jax.Array:
+        return relu_output(units.plain(params), distribution) / units.loss
 
-    def solved(point: dict) -> dict:
-        key = jax.random.fold_in(jax.random.key(config.seed), point["row"])
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(config.restarts))
-        starts = jax.vmap(lambda k: toy_model.init(k, n=N, m=M))(keys)
-        p = jnp.broadcast_to(point["density"], (config.restarts,))
-        found = solve.minimize(loss, starts, p, steps=config.steps)
-        certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
-        return {"W": found.params.W, "b": found.params.b * jnp.sqrt(p)[:, None], "loss": found.loss} | certificate
-
-    return solved
+    key = jax.random.fold_in(jax.random.key(config.seed), point["row"])
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(config.restarts))
+    found = solve.minimize(loss, jax.vmap(lambda k: toy_model.init(k, n=N, m=M))(keys), steps=config.steps)
+    plain = jax.vmap(units.plain)(found.params)
+    certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged}
+    return {"W": plain.W, "b": plain.b, "loss": found.loss * units.loss} | certificate
 
 
 def collapsed(W: np.ndarray) -> np.ndarray:
@@ -94,9 +92,8 @@ def collapsed(W: np.ndarray) -> np.ndarray:
 
 
 def best(dataset: xr.Dataset) -> xr.Dataset:
-    """The restart of least loss at each density, of equals a converged one; densities ascending."""
-    doubted = dataset["loss"].values * (1 + 1e-6 * (dataset["converged"].values == 0))
-    return dataset.isel(restart=xr.DataArray(doubted.argmin(1), dims="density")).sortby("density")
+    """The restart of least loss at each density, densities ascending."""
+    return results.best(dataset).sortby("density")
 
 
 def ends(p: np.ndarray, count: np.ndarray) -> dict[int, float]:
@@ -109,43 +106,29 @@ def ends(p: np.ndarray, count: np.ndarray) -> dict[int, float]:
     return found
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """PCA where dense, the order of collapses, and the density of each, in the solutions of least loss."""
     chosen = best(dataset.sel(density=dataset["density"] < 1))
-    p, count = chosen["density"].values, collapsed(chosen["W"].transpose("density", "hidden", "feature").values)
+    p, count = chosen["density"].values, collapsed(chosen["W"].values)
     dense = p >= 0.5
     ratio = (chosen["loss"] / chosen["pca_loss"]).values[dense]
-    order = [int(k) for k in count[np.insert(np.diff(count) != 0, 0, True)]]
-    judged = [
-        Finding(
-            "PCA at densities of at least 0.5: every pair collapsed",
-            "PCA",
-            f"{count[dense].min()} to {count[dense].max()} collapsed, loss {ratio.min():.3f} to {ratio.max():.3f} of linear PCA's",
-            "three collapsed, a loss within 10 % of PCA's",
-            bool((count[dense] == PAIRS).all() and (ratio >= 0.9).all()),
-        ),
-        Finding(
-            "pairs collapsed, from sparse to dense",
-            "0, 1, 2, 3",
-            ", ".join(map(str, order)),
-            "the same",
-            order == [0, 1, 2, 3],
+    order = ", ".join(str(k) for k in count[np.insert(np.diff(count) != 0, 0, True)])
+    pca = "PCA at densities of at least 0.5: the loss over linear PCA's, 0 where a pair is not collapsed"
+    note = f"{count[dense].min()} to {count[dense].max()} collapsed, loss up to {ratio.max():.3f} of linear PCA's"
+    return [
+        Check(pca, PAPER, (0.9, None), np.where(count[dense] == PAIRS, ratio, 0).min(), note=note),
+        Check("pairs collapsed, from sparse to dense", PAPER, "0, 1, 2, 3", order),
+        *(
+            Check(f"density below which fewer than {k} are collapsed", PAPER, PUBLISHED[k], at, rtol=0.2)
+            for k, at in ends(p, count).items()
         ),
     ]
-    for k, at in ends(p, count).items():
-        low, high = PUBLISHED[k]
-        text = f"{low:g} to {high:g}" if low < high else low
-        holds = bool(low / 1.25 <= at <= 1.25 * high)
-        judged.append(
-            Finding(f"density below which fewer than {k} are collapsed", text, at, "within a factor of 1.25", holds)
-        )
-    return judged
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
     """The number of collapsed pairs over density, the paper's dashed; below, the solutions at typical densities."""
     chosen = best(dataset)
-    p, W = chosen["density"].values, chosen["W"].transpose("density", "hidden", "feature").values
+    p, W = chosen["density"].values, chosen["W"].values
     shown = [int(np.abs(np.log(p / at)).argmin()) for at in SHOWN]
     titles = ["", *(f"p = {p[k]:.2g}: {collapsed(W[k])} collapsed" for k in shown)]
     grid = [[{"colspan": len(SHOWN)}, *[None] * (len(SHOWN) - 1)], [{}] * len(SHOWN)]

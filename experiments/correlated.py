@@ -5,19 +5,19 @@ The exact loss is solved from many starts. A case is a number of sets of two fea
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, solve, sweep, toy_model
+from superpose import features, results, solve, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "correlated"
 TITLE = "Correlated and anticorrelated features: orthogonal, antipodal, side by side"
@@ -44,42 +44,35 @@ QUICK = Config(restarts=4, steps=200)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Local minima over (case, restart): `W`, nan beyond a case's features; loss, divided by `n p / 3`; certificates."""
-    solved = []
+    """Local minima over (case, restart): `W`, nan beyond a case's features; loss; certificates."""
+    solved, axes = [], {"restart": np.arange(config.restarts)}
     for case in CASES:
         place = None if folder is None else folder / case.replace(" ", "-")
-        points = {"restart": np.arange(config.restarts)}
-        arrays = sweep.run(_solver(config, case), points, settings=config, folder=place, advance=advance)
-        missing = ((0, 0), (0, 0), (0, LARGEST - arrays["W"].shape[2]))
-        arrays["W"] = np.pad(arrays["W"], missing, constant_values=np.nan)
-        solved.append(sweep.label(arrays, points, {"W": ("hidden", "feature")}))
+        how = {"dims": {"W": ("hidden", "feature")}, "settings": config, "folder": place, "advance": advance}
+        found = sweep.over(partial(_solved, config, case), axes, **how)
+        solved.append(found.pad(feature=(0, LARGEST - found.sizes["feature"])))
     return xr.concat(solved, xr.IndexVariable("case", list(CASES)))
 
 
-def _solver(config: Config, case: str) -> Callable:
-    """From the number of a restart to its minimum, biases in units of sqrt(p)."""
+def _solved(config: Config, case: str, point: dict) -> dict:
+    """The minimum next to one start."""
     count, coupling = CASES[case]
-    n, p = 2 * count, config.density
-    law = coupling(features.SparseUniform(p), sets=tuple(np.repeat(np.arange(count), 2).tolist()))
+    n, sets = 2 * count, tuple(np.repeat(np.arange(count), 2).tolist())
+    distribution = coupling(features.SparseUniform(config.density), sets=sets)
+    units = solve.natural_units(distribution, n=n)
 
-    def loss(params: toy_model.Params, _: None) -> jax.Array:
-        return relu_output(toy_model.Params(W=params.W, b=params.b * p**0.5), law) * 3 / (n * p)
+    def loss(params: toy_model.Params) -> jax.Array:
+        return relu_output(units.plain(params), distribution) / units.loss
 
-    def solved(point: dict) -> dict:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), n), point["restart"])
-        start = jax.tree.map(lambda x: x[None], toy_model.init(key, n=n, m=HIDDEN))
-        found = jax.tree.map(lambda x: x[0], solve.minimize(loss, start, steps=config.steps))
-        certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
-        return {"W": found.params.W, "loss": found.loss} | certificate
-
-    return solved
+    start = toy_model.init(train.model_key(jax.random.key(config.seed), n, point["restart"]), n=n, m=HIDDEN)
+    found = solve.minimize(loss, start, steps=config.steps)
+    certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged}
+    return {"W": found.params.W, "loss": found.loss * units.loss} | certificate
 
 
 def best(dataset: xr.Dataset, case: str) -> np.ndarray:
-    """`W` of the least loss in a case, of equals a converged one, shape `(2, n)`."""
-    here = dataset.sel(case=case)
-    doubted = here["loss"].values * (1 + 1e-6 * (here["converged"].values == 0))
-    return here["W"].isel(restart=int(np.argmin(doubted))).dropna("feature").values
+    """`W` of the least loss in a case, shape `(2, n)`."""
+    return results.best(dataset.sel(case=case))["W"].dropna("feature").values
 
 
 def cosines(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,29 +83,18 @@ def cosines(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.diag(gram, 1)[::2], gram[other].reshape(len(mine), -1)
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """The angles within sets, in the solution of least loss of each case."""
-    within = {case: cosines(best(dataset, case))[0] for case in CASES}
-    together, exclusive, six = (within[case] for case in CASES)
-    angle = np.degrees(np.arccos(np.clip(six, -1, 1)))
-    nearest = np.degrees(np.arccos(cosines(best(dataset, "3 x 2 together"))[1].max()))
-    off = float(np.abs(together).max())
+    together, exclusive, six = (best(dataset, case) for case in CASES)
+    angle = ", ".join(f"{x:.1f}" for x in np.degrees(np.arccos(np.clip(cosines(six)[0], -1, 1))))
+    note = f"{angle} degrees; {np.degrees(np.arccos(cosines(six)[1].max())):.1f} to the nearest of another pair"
+    off, opposite = float(np.abs(cosines(together)[0]).max()), float(cosines(exclusive)[0].max())
+    side, apart = "side by side, neighbours in a hexagon", "not side by side"
+    found = side if _side_by_side(six) else apart
     return [
-        Finding("two pairs active together: orthogonal within a pair", 0.0, off, "largest |cos| at most 0.1", off <= 0.1),
-        Finding(
-            "two exclusive pairs: antipodal within a pair",
-            -1.0,
-            float(exclusive.max()),
-            "largest cos at most -0.9",
-            bool(exclusive.max() <= -0.9),
-        ),
-        Finding(
-            "three pairs active together: partners lie side by side",
-            "side by side, neighbours in a hexagon",
-            ", ".join(f"{x:.1f}" for x in angle) + f" degrees; {nearest:.1f} to the nearest of another pair",
-            "each partner is one of a feature's two neighbours in the plane",
-            _side_by_side(best(dataset, "3 x 2 together")),
-        ),
+        Check("two pairs active together: orthogonal, largest |cos| within a pair", PAPER, 0.0, off, atol=0.1),
+        Check("two exclusive pairs: antipodal, largest cos within a pair", PAPER, -1.0, opposite, atol=0.1),
+        Check("three pairs active together: partners lie side by side", PAPER, side, found, note=note),
     ]
 
 

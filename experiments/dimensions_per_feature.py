@@ -1,8 +1,8 @@
 """How many dimensions a learned feature takes, `D* = m / |W|_F^2`, against 1/p: it sticks at 1 and at 1/2.
 
 At each density the exact loss is minimised from the same random starts, Xavier's for one model, until it can be at most a
-millionth above a minimum; the one of least loss, the best known solution, goes on to 1e-8. Losses are divided by `n p / 3`, what a
-model pays that answers 0, and biases are in units of sqrt(p) while they are solved for.
+millionth above a minimum; the one of least loss, the best known solution, goes on to 1e-8. The solver works
+in `solve.natural_units`.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from superpose import features, interference, solve, sweep, toy_model
+from superpose import features, interference, results, solve, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.plot.template import GREY, TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "dimensions-per-feature"
 TITLE = "Dimensions per feature against sparsity: plateaus at 1 and at 1/2"
@@ -53,28 +53,26 @@ QUICK = Config(n=60, m=6, densest=1.25, sparsest=5.0, points=7, restarts=1)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (density, restart): W, b, loss divided by `n p / 3`, its certificate, evaluations, `D*`, and `D_i` of each feature."""
-    axes = {
-        "density": 1 / np.geomspace(config.densest, config.sparsest, config.points),
-        "restart": np.arange(config.restarts),
-    }
-    grid = sweep.grid(axes)
-    places = [None if folder is None else folder / name for name in ("starts", "best")]
-    points = grid | jax.vmap(lambda r: start(config, r))(grid["restart"])
-    rough = sweep.run(partial(roughly, config), points, settings=config, folder=places[0], width=1, advance=advance)
-    least = rough["loss"].reshape(config.points, config.restarts).argmin(1) + config.restarts * np.arange(config.points)
-    points = {"density": grid["density"][least], "W": rough["W"][least], "b": rough["b"][least]}
-    fine = sweep.run(partial(solution, config), points, settings=config, folder=places[1], width=1)
-    for name, array in fine.items():
-        rough[name][least] = array + (rough["steps"][least] if name == "steps" else 0)
+    """Over (density, restart): W, b, loss, its certificate, evaluations, `D*`, and `D_i` of each feature."""
+    density = 1 / np.geomspace(config.densest, config.sparsest, config.points)
     dims = {"W": ("hidden", "feature"), "b": ("feature",), "dimensionality": ("feature",)}
-    return sweep.label(rough, axes, dims)
+    places = [None if folder is None else folder / name for name in ("starts", "best")]
+    axes, how = {"density": density, "restart": np.arange(config.restarts)}, {"settings": config, "width": 1}
+    found = sweep.over(partial(roughly, config), axes, dims=dims, folder=places[0], advance=advance, **how)
+    least = results.best(found)
+    points = {"density": density, "W": least["W"].values, "b": least["b"].values}
+    fine = sweep.run(partial(solution, config), points, folder=places[1], **how)
+    fine["steps"] = fine["steps"] + least["steps"].values
+    for name, array in fine.items():
+        found[name].values[np.arange(config.points), least["restart"].values] = array
+    return found
 
 
 def scaled_loss(params: toy_model.Params, p: jax.Array, *, nodes: int) -> jax.Array:
-    """The exact loss divided by `n p / 3`, biases in units of sqrt(p)."""
-    plain = toy_model.Params(W=params.W, b=params.b * jnp.sqrt(p))
-    return relu_output(plain, features.SparseUniform(p), nodes=nodes) * 3 / (params.b.shape[0] * p)
+    """The exact loss in natural units, of parameters in natural units; of the precision of the parameters."""
+    distribution = features.SparseUniform(p)
+    units = jax.tree.map(lambda x: x.astype(params.b.dtype), solve.natural_units(distribution, n=params.b.shape[0]))
+    return relu_output(units.plain(params), distribution, nodes=nodes) / units.loss
 
 
 def xavier(key: jax.Array, *, n: int, m: int) -> toy_model.Params:
@@ -83,44 +81,36 @@ def xavier(key: jax.Array, *, n: int, m: int) -> toy_model.Params:
     return jax.tree.map(lambda x: x.astype(jnp.float32), start)
 
 
-def start(config: Config, restart: jax.Array) -> dict[str, jax.Array]:
-    """The start of one restart, the same at each density."""
-    start = xavier(jax.random.fold_in(jax.random.key(config.seed), restart), n=config.n, m=config.m)
-    return {"W": start.W.astype(float), "b": start.b.astype(float)}
-
-
 def roughly(config: Config, point: dict) -> dict:
-    """What one start comes to at one density, to `config.rough`; fewer nodes do for the beginning."""
+    """What one start comes to at one density, to `config.rough`; fewer nodes do for the beginning.
+
+    The start of a restart is the same at each density.
+    """
+    start = xavier(train.model_key(jax.random.key(config.seed), point["restart"]), n=config.n, m=config.m)
+    point = {"density": point["density"], "W": start.W.astype(float), "b": start.b.astype(float)}
     return solution(config, point, tolerance=config.rough, coarser=partial(scaled_loss, nodes=config.nodes // 2))
 
 
 def solution(config: Config, point: dict, *, tolerance: float | None = None, coarser: Callable | None = None) -> dict:
     """What one start comes to at one density, in plain units, to `config.tolerance` or another."""
-    p = point["density"]
-    start = toy_model.Params(W=point["W"], b=point["b"] / jnp.sqrt(p))
-    solved = solve.minimize_large(
-        partial(scaled_loss, nodes=config.nodes),
-        jax.tree.map(lambda x: x[None], start),
-        p[None],
-        coarser=coarser,
-        deflate=solve.without_rotations,
-        steps=config.steps,
-        tolerance=tolerance or config.tolerance,
-    )
-    found = jax.tree.map(lambda x: x[0], solved)
-    W, b = found.params.W, found.params.b
+    p, loss = point["density"], partial(scaled_loss, nodes=config.nodes)
+    units = solve.natural_units(features.SparseUniform(p), n=config.n)
+    start = units.natural(toy_model.Params(W=point["W"], b=point["b"]))
+    how = {"deflate": solve.without_rotations, "steps": config.steps, "tolerance": tolerance or config.tolerance}
+    found = solve.minimize_large(loss, start, p, coarser=coarser, **how)
+    plain = units.plain(found.params)
     size = {
-        "dimensions": interference.dimensions_per_feature(W),
-        "dimensionality": interference.feature_dimensionality(W),
+        "dimensions": interference.dimensions_per_feature(plain.W),
+        "dimensionality": interference.feature_dimensionality(plain.W),
     }
-    certificate = {"gap": found.gap, "gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
+    certificate = {"gap": found.gap * units.loss, "gradient_norm": found.gradient_norm, "converged": found.converged}
     lowest = {"lowest_eigenvalue": found.eigenvalues[0], "eigenvalue_error": found.eigenvalue_error, "steps": found.steps}
-    return {"W": W, "b": b * jnp.sqrt(p), "loss": found.loss} | certificate | lowest | size
+    return {"W": plain.W, "b": plain.b, "loss": found.loss * units.loss} | certificate | lowest | size
 
 
 def best(dataset: xr.Dataset) -> xr.Dataset:
-    """The restart of least loss at each density."""
-    return dataset.isel(restart=dataset["loss"].argmin("restart")).sortby("density", ascending=False)
+    """The restart of least loss at each density, densest first."""
+    return results.best(dataset).sortby("density", ascending=False)
 
 
 def longest_run(near: np.ndarray) -> tuple[int, int]:
@@ -143,40 +133,29 @@ def plateau(dataset: xr.Dataset, level: float) -> tuple[int, str]:
 
 def counted(dataset: xr.Dataset) -> np.ndarray:
     """`|W|_F^2` over the number of columns longer than half the longest, at each density, densest first."""
-    length = np.linalg.norm(best(dataset)["W"].transpose("density", "hidden", "feature").values, axis=1)
+    length = np.linalg.norm(best(dataset)["W"].values, axis=1)
     return (length**2).sum(1) / (length > length.max(1, keepdims=True) / 2).sum(1)
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Plateaus of the best known solutions, how many densities they hold, and what `|W|_F^2` counts."""
-    known = best(dataset)
+    known, ratio = best(dataset), counted(dataset)
     star = known["dimensions"].values
     in_a_row = [
-        Finding(f"D* sticks at {name}", level, where, "at least 2 densities in a row within 5 %", count >= 2)
+        Check(f"D* sticks at {name}: densities in a row within 5 %", PAPER, (2, None), count, note=where)
         for level, name in zip(PLATEAUS, ("1", "1/2"), strict=True)
         for count, where in [plateau(dataset, level)]
     ]
     share = float(np.mean([np.abs(star / level - 1) <= NEAR for level in PLATEAUS], axis=1).sum())
     even = 2 * np.log((1 + NEAR) / (1 - NEAR)) / np.log(star.max() / star.min())
     certified, gap = int(known["converged"].sum()), float((known["gap"] / known["loss"]).max())
-    found = f"{share:.0%} of densities; {certified} of {len(star)} best known certified, gaps up to {gap:.1e} of the loss"
-    ratio = counted(dataset)
+    special = "these two values are special: share of densities near them, twice that of an even fall in log D* or more"
+    found = f"{certified} of {len(star)} best known certified, gaps up to {gap:.1e} of the loss"
+    columns = "‖W‖² is about the number of features learned (columns above half the longest): median ratio"
     return [
         *in_a_row,
-        Finding(
-            "these two values are special",
-            "sticky points",
-            found,
-            f"above twice the {even:.0%} of an even fall in log D*",
-            bool(share > 2 * even),
-        ),
-        Finding(
-            "‖W‖² is about the number of features learned (columns above half the longest)",
-            1.0,
-            f"{np.median(ratio):.3f}; {ratio.min():.2f} to {ratio.max():.2f}",
-            "median within 10 %",
-            bool(abs(np.median(ratio) - 1) <= 0.1),
-        ),
+        Check(special, PAPER, (2 * even, None), share, note=found),
+        Check(columns, PAPER, 1.0, np.median(ratio), rtol=0.1, note=f"{ratio.min():.2f} to {ratio.max():.2f}"),
     ]
 
 

@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 
 from superpose import dynamics, interference, sweep, toy_model
 from superpose.plot.template import BLACK, BLUE, PALE, TEMPLATE, VERMILION
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 from .dimensions_per_feature import scaled_loss, xavier
 
@@ -52,10 +52,11 @@ QUICK = Config(n=60, m=6, restarts=5, snapshots=200)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (restart, step): loss divided by `n p / 3`, and `D_i` of each feature."""
+    """Over (restart, step): loss, and `D_i` of each feature."""
     axes = {"restart": np.arange(config.restarts)}
-    arrays = sweep.run(partial(_run, config), axes, settings=config, folder=folder, width=1, advance=advance)
-    found = sweep.label(arrays, axes, {"loss": ("step",), "dimensionality": ("step", "feature")})
+    how = {"settings": config, "folder": folder, "width": 1, "advance": advance}
+    dims = {"loss": ("step",), "dimensionality": ("step", "feature")}
+    found = sweep.over(partial(_run, config), axes, dims=dims, **how)
     return found.assign_coords(step=config.every * np.arange(1, config.snapshots + 1))
 
 
@@ -76,7 +77,7 @@ def _run(config: Config, point: dict) -> dict:
 
     def stretch(carry: tuple, _: None) -> tuple[tuple, tuple]:
         carry, values = jax.lax.scan(step, carry, length=config.every)
-        return carry, (values[-1] / config.n, interference.feature_dimensionality(carry[0].W))
+        return carry, (values[-1] * p / 3, interference.feature_dimensionality(carry[0].W))
 
     _, (losses, shares) = jax.lax.scan(stretch, (start, descent.init(start)), length=config.snapshots)
     return {"loss": losses, "dimensionality": shares}
@@ -102,31 +103,22 @@ def matched(dataset: xr.Dataset, *, after: float) -> tuple[int, int, float]:
     return int(total[0]), int(total[1]), float(total[2])
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """How many jumps coincide with drops, against chance; and whether the features rest on levels."""
     coincide = []
     for title, after in (("", 0.0), (f" after the first {BEGINNING:.0%} of steps", BEGINNING)):
         near, total, chance = matched(dataset, after=after)
-        found = f"{near} of {total} jumps within {WINDOW // 2} snapshots of a drop; {chance:.1f} by chance"
-        holds = total > 0 and near >= 0.5 * total and near >= 3 * chance
-        claim = f"jumps of D_i{title} coincide with drops of the loss"
-        coincide.append(Finding(claim, "coincide", found, "at least half, and 3 times chance", holds))
+        claim = f"jumps of D_i{title} coincide with drops of the loss: at least half of them, and 3 times chance"
+        note = f"of {total} jumps, within {WINDOW // 2} snapshots of a drop; {chance:.1f} by chance"
+        coincide.append(Check(claim, PAPER, (max(total / 2, 3 * chance), None), near if total else np.nan, note=note))
     shares = dataset["dimensionality"].transpose("restart", "step", "feature").values
     late = shares[:, shares.shape[1] // 2 :]
     resting = float(np.mean(np.min([np.abs(late - level) for level in LEVELS], axis=0) <= 0.05))
     kept = shares[:, -1][shares[:, -1] > 0.25]
     pairs = float(np.mean(np.abs(kept - 0.5) <= 0.02))
-    return [
-        *coincide,
-        Finding("D_i rest on levels", "0 and 1/2", f"{resting:.1%} in the second half", "95 % within 0.05", resting >= 0.95),
-        Finding(
-            "the runs end as digons",
-            "all",
-            f"{pairs:.1%} of kept features",
-            "95 % have D_i = 1/2 within 0.02",
-            pairs >= 0.95,
-        ),
-    ]
+    levels = "D_i rest on levels: share within 0.05 of 0 and 1/2 in the second half"
+    digons = "the runs end as digons: share of kept features with D_i = 1/2 within 0.02"
+    return [*coincide, Check(levels, PAPER, (0.95, None), resting), Check(digons, PAPER, (0.95, None), pairs)]
 
 
 def telling(dataset: xr.Dataset) -> int:
@@ -156,5 +148,5 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     drawn.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="drop of the loss", marker=shaded), 1, 1)
     drawn.update_xaxes(type="log", tickvals=[10, 30, 100, 300, 1000, 3000])
     drawn.update_xaxes(title_text="step of gradient descent", row=2, col=1)
-    drawn.update_yaxes(title_text="D<sub>i</sub>", row=1, col=1).update_yaxes(title_text="loss / (n p/3)", row=2, col=1)
+    drawn.update_yaxes(title_text="D<sub>i</sub>", row=1, col=1).update_yaxes(title_text="loss", row=2, col=1)
     return drawn.update_layout(template=TEMPLATE, height=560)

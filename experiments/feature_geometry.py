@@ -17,7 +17,7 @@ from plotly import graph_objects as go
 from superpose import geometry
 from superpose.geometry import shapes
 from superpose.plot.template import GREY, TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 from . import dimensions_per_feature
 
@@ -88,7 +88,7 @@ def products(dataset: xr.Dataset) -> dict[str, int]:
     return {title: sum({base, shapes.DIGON} <= here for here in names) for title, base in TEGUM.items()}
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Clusters of `D_i`, the shapes that they belong to, their sum, and products of shapes; all of certified minima."""
     shares = certified(dataset)["dimensionality"].transpose("run", "feature").values
     kept = shares[shares > LEAST]
@@ -98,43 +98,20 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     named = by_shape(dataset)
     counts = ", ".join(f"{name} {len(found)}" for name, found in named.items())
     off = {name: float(np.abs(np.concatenate(x) - LEVELS[name]).max()) for name, x in named.items() if x}
+    errors = ", ".join(f"{name} {x:.3f}" for name, x in off.items())
+    clusters = f"D_i above 0.3 cluster at 3/4, 2/3, 1/2, 2/5, 3/8: share within {WIDTH}, at least twice an even spread's"
+    each = "each level is a shape that occurs: how often the rarest"
+    error = "features of a named shape have its D_i: largest error"
+    farthest = total[np.abs(total - m).argmax()] if len(total) else np.nan
+    spread = f"the farthest of {total.min():.2f} to {total.max():.2f}" if len(total) else "no certified solution"
+    solutions = f"of {len(shares)} solutions"
     return [
-        Finding(
-            "D_i above 0.3 cluster at 3/4, 2/3, 1/2, 2/5, 3/8",
-            "clusters",
-            f"{clustered:.0%} within {WIDTH} of one of them; {read}",
-            f"above twice the {even:.0%} of an even spread",
-            clustered > 2 * even,
-        ),
-        Finding(
-            "each level is a shape that occurs",
-            ", ".join(LEVELS),
-            counts,
-            "each at least once",
-            all(named.values()),
-        ),
-        Finding(
-            "features of a named shape have its D_i",
-            ", ".join(f"{level:.3g}" for level in LEVELS.values()),
-            ", ".join(f"{name} within {x:.3f}" for name, x in off.items()),
-            "within 0.02",
-            bool(off) and max(off.values()) <= 0.02,
-        ),
-        Finding(
-            "sum of D_i is near m",
-            float(m),
-            f"{total.min():.2f} to {total.max():.2f}" if len(total) else "no certified solution",
-            "within 5 %",
-            bool(len(total) and np.all(abs(total / m - 1) <= 0.05)),
-        ),
+        Check(clusters, PAPER, (2 * even, None), clustered, note=read),
+        Check(each, PAPER, (1, None), min(map(len, named.values())), note=counts),
+        Check(error, PAPER, 0.0, max(off.values(), default=np.nan), atol=0.02, note=errors),
+        Check("sum of D_i is near m", PAPER, float(m), farthest, rtol=0.05, note=spread),
         *(
-            Finding(
-                f"tegum product: {title}",
-                "found",
-                f"in {count} of {len(shares)} solutions",
-                "at least one",
-                count > 0,
-            )
+            Check(f"tegum product: {title}", PAPER, (1, None), count, note=solutions)
             for title, count in products(dataset).items()
         ),
     ]

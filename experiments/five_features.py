@@ -6,26 +6,25 @@ The exact loss is solved from many starts at each density, and every solution is
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, geometry, solve, sweep, toy_model
-from superpose.expected_loss import relu_output
+from superpose import features, geometry, results, solve, sweep
 from superpose.geometry import shapes
 from superpose.plot import features_in_plane
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "five-features"
 TITLE = "Five features in a plane: orthogonal, antipodal pairs, pentagon"
 PAPER = "Background and Motivation; Demonstrating Superposition"
-N, M, DECAY, RAREST = 5, 2, 0.9, 20
+N, M, DECAY, RAREST, NODES = 5, 2, 0.9, 20, 256
 TWO, PAIRS, PENTAGON = "2 x alone", "square", "pentagon"
 PUBLISHED = {1.0: TWO, 0.2: PAIRS, 0.1: PENTAGON}
 """Density and what the paper draws there: at sparsities of 0, 80 and 90 %."""
@@ -47,43 +46,26 @@ QUICK = Config(densities=9, restarts=12, steps=400)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Local minima over (density, restart): W, b, loss divided by `sum_i I_i p / 3`, basin (0 the lowest), certificates."""
-    points = {"density": RAREST ** -np.linspace(0, 1, config.densities)}
-
-    def solved(point: dict) -> dict:
-        return _solved(config, point["density"])
-
-    arrays = sweep.run(solved, points, settings=config, folder=folder, width=1, advance=advance)
-    dims = {name: ["restart", "hidden", "feature"][: 3 if name == "W" else 1] for name in arrays} | {
-        "b": ["restart", "feature"]
-    }
-    return sweep.label(arrays, points, dims).assign_coords(restart=np.arange(config.restarts))
+    """Local minima over (density, restart): W, b, loss, basin (0 the lowest), certificates."""
+    dims = dict.fromkeys(("loss", "gradient_norm", "converged", "basin"), ("restart",))
+    dims |= {"W": ["restart", "hidden", "feature"], "b": ["restart", "feature"]}
+    axes = {"density": RAREST ** -np.linspace(0, 1, config.densities)}
+    how = {"dims": dims, "settings": config, "folder": folder, "width": 1, "advance": advance}
+    return sweep.over(partial(_solved, config), axes, **how).assign_coords(restart=np.arange(config.restarts))
 
 
-def _solved(config: Config, density: jax.Array) -> dict:
-    """All restarts at one density, biases in units of sqrt(p) while solving; a start is the same at each density."""
-    importance, unit = features.geometric_importance(DECAY, n=N), jnp.sqrt(density)
-
-    def loss(params: toy_model.Params, _: None) -> jax.Array:
-        plain = toy_model.Params(W=params.W, b=params.b * unit)
-        return relu_output(plain, features.SparseUniform(density), importance) * 3 / (importance.sum() * density)
-
-    keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(config.seed), r))(jnp.arange(config.restarts))
-    found = solve.minimize(loss, jax.vmap(lambda key: toy_model.init(key, n=N, m=M))(keys), steps=config.steps)
-    basin, _ = solve.basins(found.loss, found.converged)
-    certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8), "basin": basin}
-    return {"W": found.params.W, "b": found.params.b * unit, "loss": found.loss} | certificate
+def _solved(config: Config, point: dict) -> dict:
+    """All restarts at one density; a start is the same at each density."""
+    distribution, importance = features.SparseUniform(point["density"]), features.geometric_importance(DECAY, n=N)
+    how = {"restarts": config.restarts, "steps": config.steps, "nodes": NODES}
+    found = solve.toy_minima(jax.random.key(config.seed), distribution, importance, n=N, m=M, **how)
+    certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged, "basin": found.basin}
+    return {"W": found.params.W, "b": found.params.b, "loss": found.loss} | certificate
 
 
 def shape(W: np.ndarray) -> str:
     """Name of a solution by its pieces, such as "square" of two antipodal pairs."""
     return shapes.compound(piece.name for piece in geometry.pieces(W))
-
-
-def best(dataset: xr.Dataset) -> xr.Dataset:
-    """The restart of least loss at each density, of equals a converged one."""
-    doubted = dataset["loss"] * (1 + 1e-6 * (dataset["converged"] == 0))
-    return dataset.isel(restart=doubted.argmin("restart"))
 
 
 def reached(dataset: xr.Dataset) -> list[Counter]:
@@ -101,40 +83,37 @@ def _shares(dataset: xr.Dataset, counters: list[Counter], k: int, name: str) -> 
     return f"{counters[k][name] / dataset.sizes['restart']:.0%} of starts, {lowest:.0%} in the best basin"
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """The shape of least loss at the paper's three densities, and the order in which shapes appear."""
-    solution, counters = best(dataset), reached(dataset)
+    solution, counters = results.best(dataset), reached(dataset)
     densities = dataset["density"].values
     names = [shape(W) for W in solution["W"].values]
     found = []
     for p, published in PUBLISHED.items():
         at = int(np.argmin(np.abs(np.log(densities / p))))
+        note = f"least loss at p = {densities[at]:.3g}, from {_shares(dataset, counters, at, names[at])}"
         name = NAMES.get(names[at], names[at])
-        text = f"{name} at p = {densities[at]:.3g}, from {_shares(dataset, counters, at, names[at])}"
-        claim = f"density {p:g}: {NAMES[published]}"
-        found.append(Finding(claim, NAMES[published], text, "the shape of least loss", names[at] == published))
+        found.append(Check(f"density {p:g}: {NAMES[published]}", PAPER, NAMES[published], name, note=note))
     return [*found, _order(names, densities)]
 
 
-def _order(names: list[str], densities: np.ndarray) -> Finding:
-    """Whether the shapes of least loss come in the paper's order, and the densities over which each is the best."""
+def _order(names: list[str], densities: np.ndarray) -> Check:
+    """The paper's shapes in the order in which they have the least loss, and from which density each has it."""
     distinct = [name for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
     spans = [f"{NAMES.get(s, s)} p = {densities[names.index(s)]:.3g}" for s in dict.fromkeys(names)]
-    known, published = [name for name in distinct if name in PUBLISHED.values()], list(PUBLISHED.values())
-    text = ", ".join(NAMES[name] for name in published)
-    return Finding(
-        f"as density falls: {text}", text, "from " + ", ".join(spans), "in this order, each once", known == published
-    )
+    published = ", ".join(NAMES[name] for name in PUBLISHED.values())
+    known = ", ".join(NAMES[name] for name in distinct if name in PUBLISHED.values())
+    return Check(f"as density falls: {published}", PAPER, published, known, note="from " + ", ".join(spans))
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
     """The solution of least loss at eight densities, numbered by importance."""
     shown = np.unique(np.linspace(0, dataset.sizes["density"] - 1, SHOWN).round().astype(int))
-    solution, counters = best(dataset), reached(dataset)
+    solution, counters = results.best(dataset), reached(dataset)
     importance, titles = DECAY ** np.arange(N), []
     for k in shown:
         at, name = solution.isel(density=k), shape(solution["W"].values[k])
-        heading = f"p = {float(at['density']):.3f}: {NAMES.get(name, name)}, loss {float(at['loss']):.4f}"
+        heading = f"p = {float(at['density']):.3f}: {NAMES.get(name, name)}, loss {float(at['loss']):.4g}"
         titles.append(f"{heading}<br>{_shares(dataset, counters, k, name)}")
     drawn = make_subplots(
         -(-len(shown) // COLUMNS), COLUMNS, subplot_titles=titles, vertical_spacing=0.14, horizontal_spacing=0.03

@@ -12,8 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from superpose.commands.reproduce import text
-from superpose.reproduction import runs
+from superpose.reproduction import cells, runs
 from superpose.results import ResultError, write_atomically
 
 README = Path(__file__).with_name("README.md")
@@ -55,17 +54,19 @@ def listing(experiments: dict[str, Any]) -> str:
 
 
 def way(experiment: Any) -> str:
-    """From what a module imports: certified minima, descent on the exact loss, sampled training."""
-    tree, names = ast.parse(inspect.getsource(experiment)), set()
+    """From what a module imports and uses: certified minima, descent on the exact loss, sampled training."""
+    tree, used = ast.parse(inspect.getsource(experiment)), set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.name for alias in node.names} | ({node.module} if isinstance(node, ast.ImportFrom) else set())
+        if isinstance(node, ast.ImportFrom):
+            used |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            used.add(ast.unparse(node))
     ways = []
-    if names & {"solve", "superpose.solve"}:
+    if used & {"solve.minimize", "solve.minimize_large", "solve.toy_minima", "superpose.phase.run.compute"}:
         ways.append("certified minima of the exact loss")
-    elif names & {"relu_output", "expected_loss", "superpose.expected_loss"}:
+    elif used & {"superpose.expected_loss.relu_output", "dimensions_per_feature.scaled_loss"}:
         ways.append("descent on the exact loss")
-    if names & {"train", "superpose.train"}:
+    if "train.fit" in used:
         ways.append("sampled training")
     return "; ".join(ways) or "analysis"
 
@@ -81,11 +82,10 @@ def full_runs(experiments: dict[str, Any], saved: dict[str, xr.Dataset]) -> str:
         commit = a["commit"][:9] + "+" * a["commit"].endswith("+") or json.loads(a["versions"])["superpose"]
         made = f"{a['seconds']:.0f} | {a['created'][:10]} | {commit} | {a['machine']}"
         lines.append(f"| `{name}` | {count} of {len(rows[name])} | {made} |")
-    lines += ["", "| experiment | claim | published | found | tolerance | holds |", "|---|---|---|---|---|---|"]
+    lines += ["", "| experiment | claim | expected | found | holds |", "|---|---|---|---|---|"]
     for row in (row for found in rows.values() for row in found):
-        values = (row["claim"], text(row["published"]), text(row["found"]), row["tolerance"])
-        cells = (value.replace("|", "\\|") for value in values)
-        lines.append(f"| `{row['experiment']}` | {' | '.join(cells)} | {'yes' if row['holds'] else '**no**'} |")
+        *values, holds = (value.replace("|", "\\|") for value in cells(row))
+        lines.append(f"| `{row['experiment']}` | {' | '.join(values)} | {holds if row['holds'] else '**no**'} |")
     return "\n".join(lines)
 
 

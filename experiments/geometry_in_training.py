@@ -18,10 +18,10 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import dynamics, features, geometry, interference, solve, sweep, toy_model
+from superpose import dynamics, features, geometry, interference, results, solve, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.plot.template import BLUE, GREY, TEMPLATE, VERMILION, log_axis
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "geometry-in-training"
 TITLE = "Geometry in training: two sets of three features become an octahedron in stages"
@@ -52,24 +52,25 @@ QUICK = Config(restarts=4, steps=5000, snapshots=160, certify=False)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (restart, step): W, b in units of sqrt(p), loss divided by `n p / 3`, gradient norm; and certificates."""
-    points, loss = {"restart": np.arange(config.restarts)}, _loss(config)
+    """Over (restart, step): W, b, loss, gradient norm in natural units; and certificates."""
+    units, loss = _problem(config)
     taken = np.unique(np.geomspace(1, config.steps, config.snapshots).round().astype(int))
-    width, descent = min(config.restarts, 4), _descent(config, loss, taken)
-    arrays = sweep.run(descent, points, settings=config, folder=folder, width=width, advance=advance)
     dims = {"W": ["step", "hidden", "feature"], "b": ["step", "feature"], "loss": ["step"], "gradient_norm": ["step"]}
-    run = sweep.label(arrays, points, dims).assign_coords(step=taken)
-    return run.assign(_certificates(loss, run)) if config.certify else run
+    how = {"dims": dims, "settings": config, "folder": folder, "width": min(config.restarts, 4), "advance": advance}
+    run = sweep.over(_descent(config, units, loss, taken), {"restart": np.arange(config.restarts)}, **how)
+    run = run.assign_coords(step=taken)
+    return run.assign(_certificates(units, loss, run)) if config.certify else run
 
 
-def _loss(config: Config) -> Callable[[toy_model.Params], jax.Array]:
-    p = config.density
-    law = features.Together(features.SparseUniform(p), sets=SETS)
-    return lambda params: relu_output(toy_model.Params(W=params.W, b=params.b * p**0.5), law) * 3 / (N * p)
+def _problem(config: Config) -> tuple[solve.Units, Callable[[toy_model.Params], jax.Array]]:
+    """Natural units, and the loss in them."""
+    distribution = features.Together(features.SparseUniform(config.density), sets=SETS)
+    units = solve.natural_units(distribution, n=N)
+    return units, lambda params: relu_output(units.plain(params), distribution) / units.loss
 
 
-def _descent(config: Config, loss: Callable, taken: np.ndarray) -> Callable:
-    """From the number of a restart to its run: a snapshot before each of the steps `taken`."""
+def _descent(config: Config, units: solve.Units, loss: Callable, taken: np.ndarray) -> Callable:
+    """From the number of a restart to its run: a snapshot, in plain units, before each of the steps `taken`."""
 
     def step(_: jax.Array, carry: tuple) -> tuple:
         _, params, gradient, _ = carry
@@ -81,10 +82,11 @@ def _descent(config: Config, loss: Callable, taken: np.ndarray) -> Callable:
     def stretch(carry: tuple, length: jax.Array) -> tuple[tuple, dict]:
         carry = jax.lax.fori_loop(0, length, step, carry)
         value, params, _, norm = carry
-        return carry, {"W": params.W, "b": params.b, "loss": value, "gradient_norm": norm}
+        plain = units.plain(params)
+        return carry, {"W": plain.W, "b": plain.b, "loss": value * units.loss, "gradient_norm": norm}
 
     def run(point: dict) -> dict:
-        key = jax.random.fold_in(jax.random.key(config.seed), point["restart"])
+        key = train.model_key(jax.random.key(config.seed), point["restart"])
         start = toy_model.init(key, n=N, m=M, scale=config.scale)
         zero = jnp.zeros(())
         carry = (zero, start, jax.tree.map(jnp.zeros_like, start), zero)
@@ -93,15 +95,20 @@ def _descent(config: Config, loss: Callable, taken: np.ndarray) -> Callable:
     return run
 
 
-def _certificates(loss: Callable, run: xr.Dataset) -> dict:
+def _certificates(units: solve.Units, loss: Callable, run: xr.Dataset) -> dict:
     """Loss of the minimum next to each end, whether it is certified; eigenvalues of the Hessian at the first rest."""
-    end = run.isel(step=-1)
-    starts = toy_model.Params(W=jnp.asarray(end["W"].values), b=jnp.asarray(end["b"].values))
-    found = solve.minimize(lambda params, _: loss(params), starts)
-    rests = [run.isel(restart=k, step=first_rest(run["loss"].values[k])) for k in range(run.sizes["restart"])]
-    at = [toy_model.Params(W=jnp.asarray(rest["W"].values), b=jnp.asarray(rest["b"].values)) for rest in rests]
-    values = np.stack([dynamics.spectrum(loss, params)[0] for params in at])
-    certificate = {"minimum": np.asarray(found.loss), "converged": np.asarray(found.converged).astype(np.int8)}
+    W, b, restarts = run["W"].values, run["b"].values, np.arange(run.sizes["restart"])
+
+    def models(snapshot: np.ndarray | int) -> toy_model.Params:
+        plain = toy_model.Params(W=jnp.asarray(W[restarts, snapshot]), b=jnp.asarray(b[restarts, snapshot]))
+        return jax.vmap(units.natural)(plain)
+
+    found = solve.minimize(loss, models(-1))
+    rests = models(np.array([first_rest(x) for x in run["loss"].values]))
+    values = np.stack(
+        [dynamics.spectrum(loss, toy_model.Params(W=w, b=c))[0] for w, c in zip(rests.W, rests.b, strict=True)]
+    )
+    certificate = {"minimum": np.asarray(found.loss * units.loss), "converged": np.asarray(found.converged)}
     return {name: ("restart", x) for name, x in certificate.items()} | {"eigenvalues": (("restart", "direction"), values)}
 
 
@@ -137,33 +144,32 @@ def digons(W: np.ndarray) -> list[tuple[int, int]]:
     return [tuple(sorted(piece.features.tolist())) for piece in found] if octahedron else []
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Stages of each run, its end, and the end against the certified minimum."""
     losses, ends = dataset["loss"].values, dataset["W"].values[:, -1]
     count, staged = len(losses), sum(in_stages(loss) for loss in losses)
     pairs = [found for found in map(digons, ends) if found]
     across = sum(all(SETS[i] != SETS[j] for i, j in found) for found in pairs)
     number = [len(drops(loss)) for loss in losses]
-    saw = f"{staged} of {count} restarts, {min(number)} to {max(number)} drops"
+    saw = f"of {count} restarts, {min(number)} to {max(number)} drops"
     if "eigenvalues" in dataset:
         down = (dataset["eigenvalues"].values < -1e-3).sum(1)
         saw += f"; the first rest is a saddle with {down.min()} to {down.max()} ways down"
-    most, every = "more than half of the restarts", "every octahedron"
+    most, share = (count // 2 + 1, None), across / len(pairs) if pairs else np.nan
     told = [
-        Finding("training moves in distinct stages", "stages", saw, most, 2 * staged > count),
-        Finding("it ends as an octahedron", "octahedron", f"{len(pairs)} of {count} restarts", most, 2 * len(pairs) > count),
-        Finding("antipodes are of different sets", "across", f"{across} of {len(pairs)}", every, 0 < across == len(pairs)),
+        Check("training moves in distinct stages: in more than half of the restarts", PAPER, most, staged, note=saw),
+        Check("it ends as an octahedron: in more than half of the restarts", PAPER, most, len(pairs), note=f"of {count}"),
+        Check("antipodes are of different sets: share of octahedra", PAPER, 1.0, share, note=f"{across} of {len(pairs)}"),
     ]
     return told + ([_against_minimum(dataset)] if "minimum" in dataset else [])
 
 
-def _against_minimum(dataset: xr.Dataset) -> Finding:
-    doubted = dataset["minimum"].values * (1 + 1e-6 * (dataset["converged"].values == 0))  # of equals a certified one
-    best = int(np.argmin(doubted))
-    above = float(dataset["loss"][best, -1] / dataset["minimum"][best] - 1)
-    certified = bool(dataset["converged"][best]) and bool(digons(dataset["W"].values[best, -1]))
-    claim = "the octahedron is a certified minimum, the lowest found: how far above it training ends"
-    return Finding(claim, 0.0, above, "within 1e-4 of its loss", certified and abs(above) <= 1e-4)
+def _against_minimum(dataset: xr.Dataset) -> Check:
+    best = results.best(dataset, by="minimum").isel(step=-1)
+    above, certified = float(best["loss"] / best["minimum"] - 1), best["converged"] and digons(best["W"].values)
+    claim = "the octahedron is a certified minimum, the lowest found: share of the loss by which training ends above it"
+    note = "" if certified else "the lowest is no certified octahedron"
+    return Check(claim, PAPER, 0.0, above if certified else np.nan, atol=1e-4, note=note)
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
@@ -184,7 +190,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         _line(drawn, 2, step, shares[:, i], look, f"set {'AB'[SETS[i]]}", i % 3 == 0, "legend")
     _cosines(drawn, step, W)
     drawn.update_xaxes(**log_axis(1)).update_xaxes(title_text="gradient steps", row=3, col=1)
-    drawn.update_yaxes(**log_axis(1, 2, 5), title_text="loss / (n p / 3)", row=1, col=1)
+    drawn.update_yaxes(**log_axis(1, 2, 5), title_text="loss", row=1, col=1)
     drawn.update_yaxes(title_text="D<sub>i</sub>", row=2, col=1)
     drawn.update_yaxes(title_text="cos", range=[-1.08, 1.08], row=3, col=1)
     legends = {"legend": {"x": 1.01, "y": 0.5}, "legend2": {"x": 1.01, "y": 0.15}}

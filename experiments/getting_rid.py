@@ -33,10 +33,10 @@ from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, hidden_layer, sweep, toy_model, train
+from superpose import features, hidden_layer, results, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.plot.template import BLACK, TEMPLATE, log_axis
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "getting-rid"
 TITLE = "Getting rid of superposition: a penalty on the hidden layer, and the width that the bound asks for"
@@ -88,18 +88,13 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     """
     axes = {"penalty": np.array(config.penalties), "restart": np.arange(config.restarts + 1)}
     place = None if folder is None else folder / "penalty"
-    arrays = sweep.run(
-        partial(_penalised, config), sweep.grid(axes), settings=config, folder=place, width=1, advance=advance
-    )
-    found = sweep.label(arrays, axes, {"W": ("hidden", "feature")})
+    how = {"dims": {"W": ("hidden", "feature")}, "settings": config, "folder": place, "width": 1, "advance": advance}
+    found = sweep.over(partial(_penalised, config), axes, **how)
     sized = []
     for n in config.sizes:
-        share = np.geomspace(1.5 / n, 1, config.widths)
-        grid = {"density": np.array(config.densities), "width": np.arange(config.widths)}
-        points = sweep.grid(grid) | {"m": np.tile(np.maximum(1, np.round(share * n)), len(config.densities))}
+        axes = {"density": np.array(config.densities), "width": np.arange(config.widths)}
         place = None if folder is None else folder / f"width-{n}"
-        arrays = sweep.run(partial(_solved, config, n), points, settings=config, folder=place, advance=advance)
-        sized.append(sweep.label(arrays, grid))
+        sized.append(sweep.over(partial(_solved, config, n), axes, settings=config, folder=place, advance=advance))
     return found.merge(xr.concat(sized, xr.IndexVariable("n", list(config.sizes)))).assign_attrs(
         fraction=config.fraction, decay=config.decay
     )
@@ -118,7 +113,8 @@ def _optimizer(steps: int, rate: float) -> optax.GradientTransformation:
 def _penalised(config: Config, point: dict) -> dict:
     """One model trained with its penalty, in float32; its exact loss without; a sampled one with, on the same draws for all."""
     start_key, data_key = (train.model_key(jax.random.key(config.seed), k, point["restart"]) for k in range(2))
-    law, importance = features.SparseUniform(config.density), features.geometric_importance(config.decay, n=config.n)
+    distribution = features.SparseUniform(config.density)
+    importance = features.geometric_importance(config.decay, n=config.n)
     random = toy_model.init(start_key, n=config.n, m=config.m)
     worth = importance > THRESHOLD * point["penalty"]
     apart = toy_model.Params(W=jnp.eye(config.m, config.n) * worth, b=jnp.zeros(config.n))
@@ -126,22 +122,23 @@ def _penalised(config: Config, point: dict) -> dict:
     start = jax.tree.map(lambda x, y: jnp.where(last, x, y).astype(jnp.float32), apart, random)
     data = (importance.astype(jnp.float32), jnp.asarray(point["penalty"], jnp.float32))
     static = {"steps": config.steps, "batch": config.batch, "optimizer": _optimizer(config.steps, 1e-2)}
-    fit = train.fit(data_key, start, law, data, loss=_loss, **static).params
-    exact = relu_output(jax.tree.map(lambda x: x.astype(float), fit), law, importance)
-    paid, _ = train.sampled_loss(jax.random.key(config.seed), fit, law, data, draws=config.draws, loss=_loss)
-    unit = 3 / (config.density * importance.sum())
-    return {"W": fit.W, "loss": exact * unit, "paid": paid * unit}
+    fit = train.fit(data_key, start, distribution, data, loss=_loss, **static).params
+    exact = relu_output(jax.tree.map(lambda x: x.astype(float), fit), distribution, importance)
+    paid, _ = train.sampled_loss(jax.random.key(config.seed), fit, distribution, data, draws=config.draws, loss=_loss)
+    return {"W": fit.W, "loss": exact, "paid": paid}
 
 
 def _solved(config: Config, n: int, point: dict) -> dict:
     """The best loss found with m dimensions, over that of constant outputs; rows of W beyond m are masked out."""
-    p, law = point["density"], features.SparseUniform(point["density"])
-    rows = (jnp.arange(n) < point["m"]).astype(float)[:, None]
+    distribution = features.SparseUniform(point["density"])
+    m = jnp.asarray(np.maximum(1, np.round(np.geomspace(1.5 / n, 1, config.widths) * n)))[point["width"]]
+    rows = (jnp.arange(n) < m).astype(float)[:, None]
     W = jax.random.normal(train.model_key(jax.random.key(config.seed), n), (n, n)) * rows
     start = toy_model.Params(W=W / jnp.linalg.norm(W, axis=0, keepdims=True), b=jnp.full(n, -0.2))
 
     def error(params: toy_model.Params) -> jax.Array:
-        return relu_output(toy_model.Params(W=params.W * rows, b=params.b), law) / (n * (p / 3 - p * p / 4))
+        masked = toy_model.Params(W=params.W * rows, b=params.b)
+        return relu_output(masked, distribution) / features.variance(distribution, n=n).sum()
 
     def step(_: int, carry: tuple) -> tuple:
         params, state = carry
@@ -151,7 +148,7 @@ def _solved(config: Config, n: int, point: dict) -> dict:
     optimizer = _optimizer(config.exact_steps, 0.03)
     params, _ = jax.lax.fori_loop(0, config.exact_steps, step, (start, optimizer.init(start)))
     value, gradient = jax.value_and_grad(error)(params)
-    return {"m": point["m"], "error": value, "gradient": jnp.linalg.norm(ravel_pytree(gradient)[0])}
+    return {"m": m, "error": value, "gradient": jnp.linalg.norm(ravel_pytree(gradient)[0])}
 
 
 def pair_against_apart(importance: float, density: float, nodes: int = 200) -> tuple[float, float]:
@@ -199,7 +196,7 @@ def widths(dataset: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def least_paid(dataset: xr.Dataset) -> xr.Dataset:
     """Of all restarts at each penalty the one that pays least, its penalty included."""
-    return dataset.isel(restart=dataset["paid"].argmin("restart"))
+    return results.best(dataset, by="paid")
 
 
 def slopes(dataset: xr.Dataset) -> tuple[float, float, np.ndarray]:
@@ -215,10 +212,10 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) > 1 else float("nan")
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Superposition without and with a penalty, its price, the threshold; the scaling of the least width."""
     known, penalty = least_paid(dataset), dataset["penalty"].values
-    W, loss = known["W"].transpose("penalty", "hidden", "feature").values, known["loss"].values
+    W, loss = known["W"].values, known["loss"].values
     count, share = represented(W).sum(-1), np.maximum(interference_share(W), 0)  # or rounding gives a part below 0
     random = dataset["W"].values[:, :-1]
     gone = np.flatnonzero((share <= 0.01) & (count <= W.shape[-2]))
@@ -236,45 +233,23 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     bound, least = widths(dataset)
     factor = (least / bound)[np.isfinite(least)]
     slope, code, over_n = slopes(dataset)
-    fit = f"slope {slope:.2f}, a random code's {code:.2f}; m/bound {factor.min(initial=np.inf):.2f} to {factor.max(initial=0):.2f}"
+    fit = f"a random code's {code:.2f}; m/bound {factor.min(initial=np.inf):.2f} to {factor.max(initial=0):.2f}"
     with_n = ", ".join(f"p = {p:g}: {x:.2f}" for p, x in zip(dataset["density"].values, over_n, strict=True))
+    m, ratio = W.shape[-2], loss[first] / loss[0] if len(gone) else np.nan
+    rid = "a penalty removes superposition, at a higher loss: times the loss without, interference at most 1 % of |G|^2"
+    kills = "the penalty kills features below a threshold of importance, 1.378 lambda for one alone: features off"
+    where = "mean of random starts, where at most m are left"
+    bounded = "no width below the bound -n p log p, its constant not stated: least m over the bound"
+    active = over_n[dataset["density"].values * dataset["n"].values.min() >= 1]
+    farthest = active[np.abs(active - 1).argmax()] if len(active) else np.nan
+    grows = "at a density it grows as n: log-log slope, the farthest from 1 where at least one feature is active"
     return [
-        Finding(
-            "no penalty: superposition",
-            f"more than m = {W.shape[-2]} features",
-            float(count[0]),
-            "the restart that pays least",
-            bool(count[0] > W.shape[-2]),
-        ),
-        Finding(
-            "a penalty removes superposition, at a higher loss",
-            "removed",
-            price,
-            "interference at most 1 % of |G|^2",
-            bool(first >= 0 and loss[first] > loss[0]),
-        ),
-        Finding(
-            "the penalty kills features below a threshold of importance",
-            "1.378 lambda, for one alone",
-            off,
-            "features off by at most 1, mean of random starts, where at most m are left",
-            bool(few.any() and off <= 1),
-        ),
-        Finding(
-            "no width below the bound -n p log p",
-            "m = Omega(-n p log p), constant not stated",
-            float(factor.min(initial=np.inf)),
-            "least m over the bound, at least 1",
-            bool(len(factor) and factor.min() >= 1),
-        ),
-        Finding("least width grows as -n p log p", 1.0, fit, "log-log slope within 20 %", bool(abs(slope - 1) <= 0.2)),
-        Finding(
-            "at a density it grows as n",
-            1.0,
-            with_n,
-            "log-log slope within 20 % where at least one feature is active",
-            bool(np.all(np.abs(over_n - 1)[dataset["density"].values * dataset["n"].values.min() >= 1] <= 0.2)),
-        ),
+        Check("no penalty: superposition, more than m features", PAPER, (m + 1, None), count[0], note="pays least"),
+        Check(rid, PAPER, (1, None), ratio, note=price),
+        Check(kills, PAPER, 0.0, off if few.any() else np.nan, atol=1, note=where),
+        Check(bounded, PAPER, (1, None), factor.min() if len(factor) else np.nan),
+        Check("least width grows as -n p log p: log-log slope", PAPER, 1.0, slope, rtol=0.2, note=fit),
+        Check(grows, PAPER, 1.0, farthest, rtol=0.2, note=with_n),
     ]
 
 
@@ -283,7 +258,7 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     titles = ("features represented", "share of interference, and loss", "least width for the stated loss")
     drawn = make_subplots(cols=3, subplot_titles=titles)
     known, penalty = least_paid(dataset), dataset["penalty"].values
-    W, value = known["W"].transpose("penalty", "hidden", "feature").values, known["loss"].values
+    W, value = known["W"].values, known["loss"].values / known["loss"].values[0]
     random = interference_share(dataset["W"].values[:, :-1]).mean(1)
     names = [f"{x:g}" for x in penalty]
     drawn.add_scatter(x=names, y=represented(W).sum(-1), mode="lines+markers", name="features", row=1, col=1)
@@ -295,7 +270,13 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     look = {"mode": "lines+markers", "name": "the same, random starts", "marker": {"symbol": "square-open"}}
     drawn.add_scatter(x=names, y=random, **look, row=1, col=2)
     drawn.add_scatter(
-        x=names, y=value, mode="lines+markers", name="loss / Σ I p/3", marker={"symbol": "diamond"}, row=1, col=2
+        x=names,
+        y=value,
+        mode="lines+markers",
+        name="loss / loss without penalty",
+        marker={"symbol": "diamond"},
+        row=1,
+        col=2,
     )
     bound, least = widths(dataset)
     for n, x, y, symbol in zip(dataset["n"].values, bound, least, ("circle", "x", "cross", "star"), strict=False):

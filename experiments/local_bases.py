@@ -20,10 +20,10 @@ from jax.flatten_util import ravel_pytree
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, sweep, toy_model
+from superpose import features, results, solve, sweep, toy_model, train
 from superpose.expected_loss import relu_output
 from superpose.plot.template import COLOUR_BAR, DIVERGING, TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "local-bases"
 TITLE = "Two sets of features active together: local orthogonal bases"
@@ -47,12 +47,10 @@ QUICK = Config(size=5, densities=(0.05,), restarts=4, steps=1000)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (density, restart): W, b, loss divided by `n p / 3`, gradient norm; biases in units of sqrt(p) in the norm."""
+    """Over (density, restart): W, b, loss; gradient norm in natural units."""
     axes = {"density": np.array(config.densities), "restart": np.arange(config.restarts)}
-    arrays = sweep.run(
-        _solver(config), sweep.grid(axes), settings=config, folder=folder, width=min(4, config.restarts), advance=advance
-    )
-    return sweep.label(arrays, axes, {"W": ("hidden", "feature"), "b": ("feature",)})
+    how = {"settings": config, "folder": folder, "width": min(4, config.restarts), "advance": advance}
+    return sweep.over(_solver(config), axes, dims={"W": ("hidden", "feature"), "b": ("feature",)}, **how)
 
 
 def _solver(config: Config) -> Callable:
@@ -62,27 +60,22 @@ def _solver(config: Config) -> Callable:
     optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
 
     def solved(point: dict) -> dict:
-        p = point["density"]
-        law = features.Together(features.SparseUniform(p), sets=sets)
+        distribution = features.Together(features.SparseUniform(point["density"]), sets=sets)
+        units = solve.natural_units(distribution, n=n)
 
         def loss(params: toy_model.Params) -> jax.Array:
-            return relu_output(toy_model.Params(W=params.W, b=params.b * jnp.sqrt(p)), law) * 3 / (n * p)
+            return relu_output(units.plain(params), distribution) / units.loss
 
         def step(carry: tuple, _: None) -> tuple:
             params, state = carry
             updates, state = optimizer.update(jax.grad(loss)(params), state)
             return (optax.apply_updates(params, updates), state), None
 
-        key = jax.random.fold_in(jax.random.key(config.seed), point["restart"])
-        start = toy_model.init(key, n=n, m=config.size)
+        start = toy_model.init(train.model_key(jax.random.key(config.seed), point["restart"]), n=n, m=config.size)
         params = jax.lax.scan(step, (start, optimizer.init(start)), length=config.steps)[0][0]
         value, slope = jax.value_and_grad(loss)(params)
-        return {
-            "W": params.W,
-            "b": params.b * jnp.sqrt(p),
-            "loss": value,
-            "gradient_norm": jnp.linalg.norm(ravel_pytree(slope)[0]),
-        }
+        plain, norm = units.plain(params), jnp.linalg.norm(ravel_pytree(slope)[0])
+        return {"W": plain.W, "b": plain.b, "loss": value * units.loss, "gradient_norm": norm}
 
     return solved
 
@@ -101,47 +94,28 @@ def within_and_across(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return overlap[same & upper], overlap[~same & upper]
 
 
-def best(dataset: xr.Dataset, density: float) -> xr.Dataset:
-    """The restart of least loss at a density."""
-    here = dataset.sel(density=density)
-    return here.isel(restart=int(np.argmin(here["loss"].values)))
-
-
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """The angles within and across the sets in the best known solution of each density."""
-    judged = []
-    for p in dataset["density"].values:
-        chosen = best(dataset, p)
-        W = chosen["W"].transpose("hidden", "feature").values
+    judged, best = [], results.best(dataset)
+    for p, W, norm in zip(best["density"].values, best["W"].values, best["gradient_norm"].values, strict=True):
         within, across = within_and_across(W)
         stored = int((np.linalg.norm(W, axis=0) >= 0.5).sum())
-        judged += [
-            Finding(
-                f"p = {p:g}: nearly orthogonal within a set",
-                "nearly orthogonal",
-                f"largest |cos| {within.max():.3f}, root mean square {np.sqrt((within**2).mean()):.3f}",
-                "largest |cos| at most 0.1",
-                bool(within.max() <= 0.1),
-            ),
-            Finding(
-                f"p = {p:g}: superposition across the sets",
-                "superposition",
-                f"largest |cos| {across.max():.3f}, root mean square {np.sqrt((across**2).mean()):.3f}; {stored} of"
-                f" {W.shape[1]} features longer than 0.5; gradient norm {float(chosen['gradient_norm']):.1e}",
-                "largest |cos| at least 0.3, and more features stored than dimensions",
-                bool(across.max() >= 0.3 and stored > W.shape[0]),
-            ),
-        ]
+        mean = f"root mean square {np.sqrt((within**2).mean()):.3f}"
+        found = f"root mean square {np.sqrt((across**2).mean()):.3f}; {stored} of {W.shape[1]} features longer than 0.5; "
+        orthogonal = f"p = {p:g}: nearly orthogonal within a set, largest |cos|"
+        shared = f"p = {p:g}: superposition across the sets, largest |cos|, 0 if no more features are stored than dimensions"
+        largest = across.max() if stored > W.shape[0] else 0.0
+        judged.append(Check(orthogonal, PAPER, 0.0, within.max(), atol=0.1, note=mean))
+        judged.append(Check(shared, PAPER, (0.3, None), largest, note=f"{found}gradient norm {norm:.1e}"))
     return judged
 
 
 def figure(dataset: xr.Dataset) -> go.Figure:
     """The cosines between all features in the best known solution of each density; a line parts the sets."""
-    densities = dataset["density"].values
-    titles = [f"p = {p:g}, loss {float(best(dataset, p)['loss']):.4f}" for p in densities]
+    best, densities = results.best(dataset), dataset["density"].values
+    titles = [f"p = {p:g}, loss {loss:.4g}" for p, loss in zip(densities, best["loss"].values, strict=True)]
     drawn = make_subplots(cols=len(densities), subplot_titles=titles, horizontal_spacing=0.08)
-    for column, p in enumerate(densities, start=1):
-        gram = cosines(best(dataset, p)["W"].transpose("hidden", "feature").values)
+    for column, gram in enumerate(map(cosines, best["W"].values), start=1):
         drawn.add_trace(go.Heatmap(z=gram, coloraxis="coloraxis"), 1, column)
         edge = {"line": {"width": 1.5}, "row": 1, "col": column}
         drawn.add_hline(y=len(gram) / SETS - 0.5, **edge)

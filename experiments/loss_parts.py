@@ -7,6 +7,7 @@ cost of a length other than 1. Overlaps below 0 cost nothing in it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,16 +16,15 @@ import numpy as np
 import xarray as xr
 from plotly import graph_objects as go
 
-from superpose import features, solve, sweep, toy_model
-from superpose.expected_loss import relu_output
-from superpose.expected_loss.active_count import loss_by_active
+from superpose import features, results, solve, sweep, toy_model
+from superpose.expected_loss import loss_by_active
 from superpose.plot.template import TEMPLATE, log_axis
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "loss-parts"
 TITLE = "What the loss is made of: by the number of active features"
 PAPER = "Superposition as a Phase Change: the loss by the number of active features; Uniform Superposition: Thomson problem"
-FEATURES, HIDDEN = 5, 2
+FEATURES, HIDDEN, NODES = 5, 2, 256
 SPARSEST = 1e-3
 """Stands for the limit of no density, in which the part with one active feature is all."""
 
@@ -47,12 +47,12 @@ QUICK = Config(densities=5, restarts=4, steps=250, draws=5_000)
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
     """Local minima over (density, restart), the last density `SPARSEST`; parts of the best one's loss over (density, active)."""
     densities = np.append(np.geomspace(1, config.lowest, config.densities), SPARSEST)
-    axes = {"density": densities, "restart": np.arange(config.restarts)}
-    width = max(1, config.restarts)
-    arrays = sweep.run(_solver(config), sweep.grid(axes), settings=config, folder=folder, width=width, advance=advance)
-    dims = {"W": ("hidden", "feature"), "b": ("feature",)}
-    dataset = sweep.label(arrays, axes, dims)
-    best = dataset[["W", "b"]].isel(restart=dataset["loss"].argmin("restart"))
+    dims = dict.fromkeys(("loss", "gradient_norm", "converged"), ("restart",))
+    dims |= {"W": ["restart", "hidden", "feature"], "b": ["restart", "feature"]}
+    how = {"dims": dims, "settings": config, "folder": folder, "width": 1, "advance": advance}
+    dataset = sweep.over(partial(_solved, config), {"density": densities}, **how)
+    dataset = dataset.assign_coords(restart=np.arange(config.restarts))
+    best = results.best(dataset)
     split = jax.jit(jax.vmap(lambda k, W, b, p: _parts(config, k, W, b, p)))
     keys = jax.random.split(jax.random.key(config.seed), len(densities))
     parts = split(keys, jnp.asarray(best["W"].values), jnp.asarray(best["b"].values), jnp.asarray(densities))
@@ -62,28 +62,16 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
 
 
 def _parts(config: Config, key: jax.Array, W: jax.Array, b: jax.Array, p: jax.Array) -> tuple:
-    params, law = toy_model.Params(W=W, b=b), features.SparseUniform(p)
-    return loss_by_active(key, params, law, most=FEATURES, draws=config.draws)
+    params, distribution = toy_model.Params(W=W, b=b), features.SparseUniform(p)
+    return loss_by_active(key, params, distribution, most=FEATURES, draws=config.draws)
 
 
-def _solver(config: Config) -> Callable:
-    """From a density and the number of a restart to its minimum, biases in units of sqrt(p); the loss is the plain one."""
-
-    def solved(point: dict) -> dict:
-        p = point["density"]
-        key = jax.random.fold_in(jax.random.key(config.seed), point["restart"])
-
-        def loss(params: toy_model.Params, _: None) -> jax.Array:
-            plain = toy_model.Params(W=params.W, b=params.b * p**0.5)
-            return relu_output(plain, features.SparseUniform(p)) * 3 / (FEATURES * p)
-
-        start = jax.tree.map(lambda x: x[None], toy_model.init(key, n=FEATURES, m=HIDDEN))
-        found = jax.tree.map(lambda x: x[0], solve.minimize(loss, start, steps=config.steps))
-        certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged.astype(jnp.int8)}
-        plain = {"W": found.params.W, "b": found.params.b * p**0.5, "loss": found.loss * FEATURES * p / 3}
-        return plain | certificate
-
-    return solved
+def _solved(config: Config, point: dict) -> dict:
+    """The minima of all restarts at one density; a start is the same at each density."""
+    how = {"n": FEATURES, "m": HIDDEN, "restarts": config.restarts, "steps": config.steps, "nodes": NODES}
+    found = solve.toy_minima(jax.random.key(config.seed), features.SparseUniform(point["density"]), **how)
+    certificate = {"gradient_norm": found.gradient_norm, "converged": found.converged}
+    return {"W": found.params.W, "b": found.params.b, "loss": found.loss} | certificate
 
 
 def shares(dataset: xr.Dataset) -> np.ndarray:
@@ -107,45 +95,25 @@ def interference(W: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(values[gram < 0].sum()), float(values[gram > 0].sum())
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """Which part prevails where; the shape that the part with one active feature asks for; what negative overlaps cost."""
     part, density = shares(dataset), dataset["density"].values
-    best = dataset.isel(restart=dataset["loss"].argmin("restart"))
-    sparse, dense = part[-2, 1], part[0, FEATURES]
+    best = results.best(dataset)
     angles = gaps(best["W"].isel(density=-1).values)
     kept = [interference(best["W"].values[k], best["b"].values[k]) for k in range(len(density)) if density[k] <= 0.05]
     free = max(negative / positive for negative, positive in kept)
     exact, spread = best["loss"].values, np.sqrt((dataset["part_sem"].values ** 2).sum(1))
     off = np.abs(dataset["part_loss"].values.sum(1) - exact) / np.maximum(spread, 1e-12 * exact)
+    most = "sparse: inputs with one active feature make up more than half of the loss"
+    which = f"at p = {density[-2]:.3g}; with all active {part[0, FEATURES]:.1%} at p = 1"
+    thomson = "the part with one active feature is a Thomson problem: five points keep apart, by 72 degrees in a pentagon"
+    between = f"degrees, the farthest of {angles.min():.2f} to {angles.max():.2f}, in the limit of no density"
+    share = "of the positive interference with one active feature, p up to 0.05"
     return [
-        Finding(
-            "sparse: inputs with one active feature make up the loss",
-            "the larger part",
-            f"{sparse:.1%} at p = {density[-2]:.3g}; with all active {dense:.1%} at p = 1",
-            "above one half at the sparsest density",
-            bool(sparse > 0.5),
-        ),
-        Finding(
-            "the part with one active feature is a Thomson problem: five points keep apart, a regular pentagon",
-            72.0,
-            f"{angles.min():.2f} to {angles.max():.2f} degrees between neighbours",
-            "within 1 degree, in the limit of no density",
-            bool(np.abs(angles - 72).max() < 1),
-        ),
-        Finding(
-            "negative interference is free",
-            0.0,
-            free,
-            "of the positive interference with one active feature, at most 1 %, p up to 0.05",
-            free <= 0.01,
-        ),
-        Finding(
-            "the parts are the whole loss",
-            "sum of the parts",
-            f"at most {off.max():.1f} standard errors from the exact loss",
-            "5 standard errors",
-            bool(off.max() < 5),
-        ),
+        Check(most, PAPER, (0.5, None), part[-2, 1], note=which),
+        Check(thomson, PAPER, 72.0, angles[np.abs(angles - 72).argmax()], atol=1, note=between),
+        Check("negative interference is free", PAPER, 0.0, free, atol=0.01, note=share),
+        Check("the parts are the whole loss", PAPER, 0.0, off.max(), atol=5, note="standard errors from the exact loss"),
     ]
 
 

@@ -22,7 +22,7 @@ from plotly.subplots import make_subplots
 
 from superpose import features, plot, solve, sweep
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "parent-and-children"
 TITLE = "A parent with two children: between them, against them, or apart"
@@ -70,7 +70,7 @@ QUICK = Config(parents=3, givens=4, restarts=6, nodes=64)
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Over (dimensions, parent, given): W, b, loss divided by `sum_i E x_i^2`, gap, and how many starts are certified."""
+    """Over (dimensions, parent, given): W, b, loss, gap, and how many starts are certified."""
     axes = {
         "parent": np.geomspace(config.parent_max, config.parent_min, config.parents),
         "given": np.linspace(config.given_min, config.given_max, config.givens),
@@ -79,28 +79,24 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     found = []
     for m in DIMENSIONS:
         place = None if folder is None else folder / f"m{m}"
-        arrays = sweep.run(
-            partial(_solved, config, m), sweep.grid(axes), settings=config, folder=place, width=1, advance=advance
-        )
-        arrays["W"] = np.pad(arrays["W"], ((0, 0), (0, max(DIMENSIONS) - m), (0, 0)))
-        found.append(sweep.label(arrays, axes, dims))
+        how = {"dims": dims, "settings": config, "folder": place, "width": 1, "advance": advance}
+        solved = sweep.over(partial(_solved, config, m), axes, **how)
+        found.append(solved.pad(hidden=(0, max(DIMENSIONS) - m), constant_values=0))
     return xr.concat(found, xr.Variable("dimensions", list(DIMENSIONS)))
 
 
-def law(parent: jax.Array | float, given: jax.Array | float) -> features.Tree:
+def distribution(parent: jax.Array | float, given: jax.Array | float) -> features.Tree:
     """The parent is feature 0."""
     return features.Tree(features.SparseUniform(jnp.stack([jnp.asarray(x, float) for x in (parent, given, given)])), PARENTS)
 
 
 def _solved(config: Config, m: int, point: dict) -> dict:
     """The start of least loss, in plain units."""
-    known = law(point["parent"], point["given"])
+    known = distribution(point["parent"], point["given"])
     how = {"restarts": config.restarts, "tolerance": config.tolerance, "nodes": config.nodes}
     found = solve.toy_minima(jax.random.key(config.seed), known, n=3, m=m, **how)
-    best, scale = found.best, features.second_moment(known, n=3).sum()
-    chosen = {"W": found.params.W[best], "b": found.params.b[best], "loss": found.loss[best] / scale}
-    certificate = {"gap": found.gap[best] / scale, "converged": found.converged[best].astype(jnp.int8)}
-    return chosen | certificate | {"certified": found.converged.mean()}
+    chosen = {"W": found.params.W, "b": found.params.b, "loss": found.loss, "gap": found.gap, "converged": found.converged}
+    return jax.tree.map(lambda x: x[found.best], chosen) | {"certified": found.converged.mean()}
 
 
 def kind(W: np.ndarray) -> str:
@@ -133,7 +129,7 @@ def leaves(names: xr.DataArray, name: str) -> np.ndarray:
     return names["given"].where(names == name).min("given").values
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """How much is certified, and what a rare parent's phases are."""
     names, converged = kinds(dataset), dataset["converged"].astype(bool)
     share = float(converged.mean())
@@ -151,29 +147,15 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
 
     where = between[np.isfinite(between)]
     found = f"from {where.min():.2f} to {where.max():.2f}, at {where.size} of {between.size}" if where.size else "nowhere"
+    spread = np.ptp(where) if where.size == between.size else np.nan
+    stands = "in two dimensions the parent stands between its children once they are likely: spread of their density"
+    rarely = "a rare parent's own density does not matter: share of cells where the least one and 0.3 agree"
+    orders = f"in one dimension {order(1)}; in two {order(2)}"
     return [
-        Finding(
-            "the best known solution is certified",
-            "not published",
-            share,
-            "in at least 90 % of cells",
-            share >= 0.9,
-        ),
-        Finding("each phase has a name", "not published", named, "in at least 95 % of cells", named >= 0.95),
-        Finding(
-            "in two dimensions the parent stands between its children once they are likely",
-            "not published",
-            found,
-            "at every density of the parent, from conditional densities within 0.2 of each other",
-            bool(where.size == between.size and np.ptp(where) <= 0.2 + step),
-        ),
-        Finding(
-            "a rare parent's own density does not matter: the least one and 0.3 agree",
-            "not published",
-            f"{agree:.0%} of cells; in one dimension {order(1)}; in two {order(2)}",
-            "at least 90 %",
-            agree >= 0.9,
-        ),
+        Check("the best known solution is certified: share of cells", PAPER, (0.9, None), share),
+        Check("each phase has a name: share of cells", PAPER, (0.95, None), named),
+        Check(stands, PAPER, (0.0, 0.2), spread, atol=step, note=found),
+        Check(rarely, PAPER, (0.9, None), agree, note=orders),
     ]
 
 

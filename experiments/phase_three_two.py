@@ -12,7 +12,7 @@ import xarray as xr
 from plotly import graph_objects as go
 
 from superpose.plot import phase_diagram
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 from . import phase_two_one
 
@@ -39,7 +39,7 @@ def compute(config: Config, folder: Path | None = None, advance: Callable[[int],
     return phase_two_one.compute(config, folder, advance)
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """The phases and the published theory; whether its four candidates are enough."""
     names = dataset.attrs["candidates"].split("; ")
     triangle = next(k for k, name in enumerate(names) if name.startswith("111"))
@@ -49,18 +49,11 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
     density, importance = dataset["density"].values, dataset["importance"].values
     middle = (density[:, None] > POCKET[0]) & (density[:, None] < POCKET[1]) & (importance[None, :] > 1)
     shared = int(np.sum(np.all(label == 2, axis=-1) & middle))
+    none = "no superposition where theory has none, dense, last feature the most important: cells with all three in superposition"
     return [
         *phase_two_one.common(dataset),
-        Finding(
-            "four candidates are enough", "001, 100, 011, 110", f"111 is lower in {wins:.1%} of cells", "0 %", wins == 0
-        ),
-        Finding(
-            "no superposition where theory has none: dense, last feature the most important",
-            0.0,
-            float(shared),
-            "cells with all three features in superposition, p from 0.57 to 0.91, I above 1",
-            shared == 0,
-        ),
+        Check("four candidates are enough, 001, 100, 011, 110: share of cells where 111 is lower", PAPER, 0.0, wins),
+        Check(none, PAPER, 0.0, shared, note="p from 0.57 to 0.91, I above 1"),
     ]
 
 

@@ -25,10 +25,10 @@ import xarray as xr
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from superpose import features, hidden_layer, neurons, sweep, toy_model, train
+from superpose import features, hidden_layer, neurons, results, sweep, toy_model, train
 from superpose.plot.neurons import neurons_and_features
 from superpose.plot.template import TEMPLATE
-from superpose.reproduction.findings import Finding
+from superpose.reproduction import Check
 
 NAME = "privileged-basis"
 TITLE = "A privileged basis: how many features a neuron serves as they become rare"
@@ -66,13 +66,12 @@ QUICK = Config(densities=(0.7, 0.3, 0.15, 0.03), groups=1, together=20, steps=15
 
 
 def compute(config: Config, folder: Path | None = None, advance: Callable[[int], None] = lambda _: None) -> xr.Dataset:
-    """Trained models over (density, restart): W, b, and the loss on the common batch, divided by `sum_i I_i p / 3`."""
+    """Trained models over (density, restart): W, b, and the loss on the common batch."""
     axes = {"density": np.asarray(config.densities), "group": np.arange(config.groups)}
-    points = sweep.grid(axes)
-    arrays = sweep.run(_trained(config), points, settings=config, folder=folder, width=1, advance=advance)
-    arrays = {name: x.reshape(-1, *x.shape[2:]) for name, x in arrays.items()}
-    axes = {"density": axes["density"], "restart": np.arange(config.groups * config.together)}
-    return sweep.label(arrays, axes, {"W": ["hidden", "feature"], "b": ["feature"]})
+    dims = {"W": ["member", "hidden", "feature"], "b": ["member", "feature"], "loss": ["member"]}
+    how = {"dims": dims, "settings": config, "folder": folder, "width": 1, "advance": advance}
+    found = sweep.over(_trained(config), axes, **how).drop_vars("group")
+    return found.stack(restart=("group", "member"), create_index=False).transpose("density", "restart", ...)
 
 
 def _trained(config: Config) -> Callable:
@@ -82,16 +81,16 @@ def _trained(config: Config) -> Callable:
 
     def group(point: dict) -> dict:
         start_key, batch_key, common_key = jax.random.split(jax.random.key(config.seed), 3)
-        law = features.SparseUniform(point["density"])
+        distribution = features.SparseUniform(point["density"])
 
         def one(member: jax.Array) -> dict:
             start = toy_model.init(train.model_key(start_key, point["group"] * config.together + member), n=N, m=M)
             start = jax.tree.map(lambda x: x.astype(jnp.float32), start)
             settings = {"steps": config.steps, "batch": config.batch, "optimizer": optimizer, "loss": hidden_layer.loss}
-            params = train.fit(batch_key, start, law, importance, **settings).params
+            params = train.fit(batch_key, start, distribution, importance, **settings).params
             common = {"draws": config.draws, "loss": hidden_layer.loss}
-            mean, _ = train.sampled_loss(common_key, params, law, importance, **common)
-            return {"W": params.W, "b": params.b, "loss": mean * 3 / (importance.sum() * point["density"])}
+            mean, _ = train.sampled_loss(common_key, params, distribution, importance, **common)
+            return {"W": params.W, "b": params.b, "loss": mean}
 
         return jax.vmap(one)(jnp.arange(config.together))
 
@@ -116,22 +115,18 @@ def structure(W: np.ndarray) -> str:
 
 def summary(dataset: xr.Dataset, density: float) -> str:
     """Of the best model: its structure, features represented, monosemantic neurons; and how many restarts come near it."""
-    here = dataset.sel(density=density, method="nearest")
-    loss = here["loss"].values
-    W = here["W"].values[np.argmin(loss)]
-    count = excited(W).sum(1)
-    kept, single = int(excited(W).any(0).sum()), int((count == 1).sum())
+    W, loss = best(dataset, density), dataset["loss"].sel(density=density, method="nearest").values
+    kept, single = int(excited(W).any(0).sum()), int((excited(W).sum(1) == 1).sum())
     near = f"{int((loss <= 1.01 * loss.min()).sum())} of {len(loss)} within 1 %"
     return f"{density:.3g}: {structure(W)} ({kept} features, {single} monosemantic; {near})"
 
 
 def best(dataset: xr.Dataset, density: float) -> np.ndarray:
     """`W` of the least loss at a density."""
-    here = dataset.sel(density=density, method="nearest")
-    return here["W"].values[int(np.argmin(here["loss"].values))]
+    return results.best(dataset.sel(density=density, method="nearest"))["W"].values
 
 
-def findings(dataset: xr.Dataset) -> list[Finding]:
+def findings(dataset: xr.Dataset) -> list[Check]:
     """The structure of the best model at each density that the paper speaks of and the dataset has."""
     told = []
     for claim, ranges in CLAIMS:
@@ -142,10 +137,10 @@ def findings(dataset: xr.Dataset) -> list[Finding]:
             if low - 1e-9 <= p <= high + 1e-9
         ]
         if inside:
-            found = "; ".join(summary(dataset, p) for p, _ in inside)
-            holds = all(structure(best(dataset, p)) == label for p, label in inside)
-            published = ", ".join(dict.fromkeys(label for _, label in inside))
-            told.append(Finding(claim, published, found, "the same structure at each density", holds))
+            expected = ", ".join(dict.fromkeys(label for _, label in inside))
+            found = ", ".join(dict.fromkeys(structure(best(dataset, p)) for p, _ in inside))
+            note = "; ".join(summary(dataset, p) for p, _ in inside)
+            told.append(Check(claim, PAPER, expected, found, note=note))
     return told
 
 

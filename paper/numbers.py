@@ -12,8 +12,7 @@ from typing import Any
 
 from paper.collect import AT, HERE, SIZES
 from superpose import results
-from superpose.commands.reproduce import text
-from superpose.reproduction import runs
+from superpose.reproduction import cells, runs
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
@@ -133,13 +132,13 @@ def counts(found: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Rows of the table of findings: experiment, claim, published, found, holds."""
+    """Rows of the table of findings: experiment, claim, expected, found, holds."""
     lines = []
     for name, rows in found.items():
         for k, row in enumerate(rows):
-            values = (text(row[key]) if row[key] is not None else "none" for key in ("claim", "published", "found"))
-            cells = [tex(name) if k == 0 else "", *map(tex, values), "yes" if row["holds"] else "\\textbf{no}"]
-            lines.append(" & ".join(cells) + " \\\\")
+            *values, holds = map(tex, cells(row))
+            values = [tex(name) if k == 0 else "", *values, holds if row["holds"] else f"\\textbf{{{holds}}}"]
+            lines.append(" & ".join(values) + " \\\\")
         lines.append("\\addlinespace")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Results on disk: one labelled file with its provenance, NetCDF-3, readable by anything. Nothing here knows what it holds.
+"""Results on disk: one labelled file with its provenance, NetCDF-3, readable by anything; and the best restart of a dataset.
 
 The attribute `file_sha256` is the SHA-256 of the whole file, with its own 64 digits replaced by zeros: a wrong byte anywhere, in
 the header too, is found.
@@ -29,7 +29,7 @@ FORMAT = "superpose results 2"
 UNSEALED = "superpose results 1"
 """Format of older files, which have no checksum and are read as well."""
 EQUAL = 1e-6
-"""Losses that differ by less than this share of them are equal."""
+"""The share of a loss by which another has to be lower to be better, if it is not certified."""
 ZEROS = b"0" * 64
 SEAL = b"\0\0\0\x0bfile_sha256\0" + b"\0\0\0\x02" + b"\0\0\0\x40"
 """What stands before the digits of the checksum in a NetCDF-3 file: length and name of the attribute, type, length."""
@@ -118,8 +118,8 @@ def load(path: str | Path) -> xr.Dataset:
 def best(dataset: xr.Dataset, *, dim: str = "restart", by: str = "loss", certified: str = "converged") -> xr.Dataset:
     """The restart of least finite loss, at each place of the other dimensions of the loss.
 
-    Losses that differ by less than a millionth are equal. Of equal ones a certified restart is taken, where the dataset says
-    which are certified; of several the one of least loss. Where no loss is finite, it is the first restart.
+    A restart that is not certified counts as a millionth above its loss. So of restarts that differ by rounding a certified one
+    is taken. Where no loss is finite, it is the first restart.
 
     Args:
         dataset: with a variable named `by`, over `dim` and any other dimensions.

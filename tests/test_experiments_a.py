@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from experiments import five_features as experiment
+from superpose import results
 
 pytestmark = pytest.mark.x64
 
@@ -31,12 +32,12 @@ def test_the_papers_shapes_are_named_and_counted():
 def test_findings_hold_for_the_papers_shapes_and_fail_for_others():
     good = experiment.findings(dataset(ORTHOGONAL, PAIRS, PAIRS, PENTAGON, PENTAGON))  # p = 1, .47, .22, .11, .05
     assert all(f.holds for f in good)
-    assert "50% of starts" in good[0].found
+    assert "50% of starts" in good[0].note
     assert [f.holds for f in experiment.findings(dataset(ORTHOGONAL, PAIRS, ORTHOGONAL, PENTAGON, PENTAGON))] == [1, 0, 1, 0]
 
 
 def test_of_equals_a_converged_solution_is_the_best():
-    assert int(experiment.best(dataset(PAIRS))["converged"].item()) == 1
+    assert int(results.best(dataset(PAIRS))["converged"].item()) == 1
 
 
 @pytest.mark.slow

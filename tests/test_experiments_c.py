@@ -88,10 +88,11 @@ def test_shapes_and_products_of_a_known_sum():
 def test_only_certified_minima_are_read():
     """A solution of single features that no certificate covers adds neither a shape nor a `D_i`, nor a point of the figure."""
     data = dataset([digons(M), np.eye(M, 12)], [0.2, 0.3], np.array([[[0.5] * 12], [[0.9] * 12]]))
-    assert "2 of 2 solutions" in feature_geometry.findings(data)[0].found
+    assert "2 of 2 solutions" in feature_geometry.findings(data)[0].note
     data["converged"][1] = 0
     clusters, *_ = feature_geometry.findings(data)
-    assert clusters.found == "100% within 0.01 of one of them; 1 of 2 solutions are certified, the others not read"
+    assert clusters.found == 1
+    assert clusters.note == "1 of 2 solutions are certified, the others not read"
     assert len(feature_geometry.figure(data).data) == 1
     data["converged"][0] = 0
     assert not any(f.holds for f in feature_geometry.findings(data))

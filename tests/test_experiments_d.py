@@ -54,7 +54,7 @@ def test_end_is_held_against_the_certified_minimum():
         told = geometry_in_training.findings(run.assign(more | {"minimum": ("restart", [least * (1 - below)])}))
         assert told[-1].found == pytest.approx(below, rel=2e-2 if holds else 1e-2)
         assert told[-1].holds is holds
-        assert "1 to 1 ways down" in str(told[0].found)
+        assert "1 to 1 ways down" in told[0].note
 
 
 def test_of_equal_minima_the_certified_one_is_judged():
@@ -112,7 +112,7 @@ def trained(density, *models):
 def test_findings_judge_the_best_model_against_the_claim_for_its_density():
     (alone,) = privileged_basis.findings(trained(0.7, weights(*SINGLE), weights(*PAIRS)))
     assert alone.holds
-    assert "5 features, 5 monosemantic; 1 of 2 within 1 %" in str(alone.found)
+    assert "5 features, 5 monosemantic; 1 of 2 within 1 %" in alone.note
     (rare,) = privileged_basis.findings(trained(0.02, weights(*SINGLE), weights(*PAIRS)))
     assert not rare.holds
     assert privileged_basis.findings(trained(0.1, weights(*SINGLE))) == []  # the paper says nothing of 0.1

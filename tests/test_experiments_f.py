@@ -64,9 +64,10 @@ def test_mean_output_of_a_feature_stored_a_little_and_of_a_dead_one():
     label = np.r_[np.ones(m), np.zeros(n - m)]
     found = basic_results.findings(solutions(W, b, label))[2]
     assert found.holds
-    assert found.found.startswith("15 of 15 with what the others add, 14 by itself, 0 dead; 2 of 2 ")
+    assert found.found == 1
+    assert found.note.startswith("15 of 15 with what the others add, 14 by itself, 0 dead; 2 of 2 ")
     b[6:9] = -0.01
-    assert basic_results.findings(solutions(W, b, label))[2].found.startswith("12 of 15")
+    assert basic_results.findings(solutions(W, b, label))[2].note.startswith("12 of 15")
     none = basic_results.without_ignored(Params(W=jnp.asarray(W), b=jnp.asarray(b)), jnp.asarray(mean))
     np.testing.assert_array_equal(none.W[:, 5:], 0)
     np.testing.assert_allclose(none.b, np.r_[np.zeros(m), mean[m:]], rtol=1e-6)

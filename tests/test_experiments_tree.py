@@ -51,8 +51,8 @@ def known(between_from=0.5, certified=1):
 def test_findings_of_a_known_dataset():
     found = experiment.findings(known())
     assert [f.holds for f in found] == [True] * 4
-    assert "from 0.60 to 0.60, at 2 of 2" in found[2].found
-    assert "in one dimension all in one direction from 0.20" in found[3].found
+    assert "from 0.60 to 0.60, at 2 of 2" in found[2].note
+    assert "in one dimension all in one direction from 0.20" in found[3].note
     assert not experiment.findings(known(certified=0))[0].holds
     assert not experiment.findings(known(between_from=0.9))[2].holds
 
@@ -71,5 +71,5 @@ def test_quick_run():
     assert found[0].holds
     assert found[2].holds
     # With the parent rare, a loss of all parts scales with its density alone: divided by it, it tends to a limit.
-    loss = data["loss"].sortby("parent").values
+    loss = (data["loss"] / data["parent"]).transpose("dimensions", "parent", "given").sortby("parent").values
     assert np.all(np.abs(loss[:, 0] / loss[:, 1] - 1) < 0.1)

@@ -155,7 +155,7 @@ def test_table_of_runs_comes_from_saved_results(command, tiny):
     saved = {name: runs.saved(Path("results/reproduce"), known[name], quick=False) for name in known}
     table = full_table.full_runs(known, saved)
     assert table.startswith("4 of 4 findings of 2 experiments hold.")
-    assert "| `other` | largest square | 25 | 25 | equal | yes |" in table
+    assert "| `other` | largest square | 25 ± 0.5 | 25 | yes |" in table
     assert saved["other"].attrs["created"][:10] in table
     assert json.loads(saved["other"].attrs["versions"])
     tiny(other={})

@@ -38,7 +38,8 @@ def test_every_macro_of_the_text_is_written(here):
     assert used | {"experiments", "findings", "holding", "failing", "commit"} <= made
     assert "\\newcommand{\\findings}{4}" in (here.parent / "numbers.tex").read_text()
     table = (here.parent / "findings.tex").read_text()
-    assert "other & largest square & 25 & 25 & yes \\\\" in table
+    assert "other & largest square & 25 \\ensuremath{\\pm} 0.5 & 25 & yes \\\\" in table
+    assert " & not a number of JSON & at least 3 & inf; in words & yes \\\\" in table
 
 
 @pytest.mark.parametrize(

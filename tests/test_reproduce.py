@@ -80,19 +80,25 @@ def test_run_saves_scores_and_draws(command):
 
 
 @pytest.mark.usefixtures("tiny")
-def test_json_has_exactly_the_six_names(command):
+def test_json_has_exactly_the_names_of_a_check(command):
     code, output, _ = command("reproduce", "other", "--quick", "--json")
     assert code == 0  # a finding that does not hold changes nothing
     first, second = strict(output)
     assert first == {
         "experiment": "other",
         "claim": "largest square",
-        "published": 25,
+        "source": "Figure 1",
+        "expected": 25,
         "found": 4,
-        "tolerance": "equal",
+        "rtol": 0,
+        "atol": 0.5,
+        "note": "",
+        "tolerance": "± 0.5",
         "holds": False,
     }
+    assert second["expected"] == [3, None]
     assert second["found"] is None
+    assert second["note"] == "in words"
     assert second["holds"] is True
 
 

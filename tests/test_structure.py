@@ -168,7 +168,7 @@ LIGHT = [
     "results",
     "reproduction",
     "reproduction.catalogue",
-    "reproduction.findings",
+    "reproduction.checks",
     "",
     *(name for name in TREES if name.split(".")[0] in ("cli", "commands")),
 ]

@@ -16,7 +16,7 @@ EXPERIMENT = """
     import numpy as np
     from plotly import graph_objects as go
     from superpose import sweep
-    from superpose.reproduction.findings import Finding
+    from superpose.reproduction import Check
 
     NAME = "{name}"
     TITLE = "Squares"
@@ -40,8 +40,8 @@ EXPERIMENT = """
     def findings(dataset):
         largest = float(dataset["square"].values.max())
         return [
-            Finding("largest square", 25.0, largest, "equal", largest == 25),
-            Finding("not a number", "none", float("nan"), "in words", True),
+            Check("largest square", "Figure 1", 25.0, largest, atol=0.5),
+            Check("not a number of JSON", "Figure 2", (3.0, None), float("inf"), note="in words"),
         ]
 
     def figure(dataset):

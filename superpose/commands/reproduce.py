@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from superpose.commands import run
-from superpose.reproduction import catalogue
+from superpose.reproduction import catalogue, cells
 from superpose.settings import Processes
 
 
@@ -129,21 +129,15 @@ def _table(rows: list[dict[str, Any]], seconds: float) -> None:
     from rich.table import Table
 
     table = Table(show_lines=True)
-    for name in ("experiment", "claim", "published", "found", "holds"):
+    for name in ("experiment", "claim", "expected", "found", "holds"):
         table.add_column(name)
     for row in rows:
-        cells = (row["experiment"], row["claim"], *(text(row[name]) for name in ("published", "found")))
-        table.add_row(*cells, "yes" if row["holds"] else "no")
+        table.add_row(row["experiment"], *cells(row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
     console.print(table)
     console.print(f"{sum(row['holds'] for row in rows)} of {len(rows)} findings hold; {seconds:.0f} s")
-
-
-def text(value: str | float) -> str:
-    """A published or found value as a table shows it."""
-    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 class _progress:

@@ -1,5 +1,5 @@
-"""Experiments run by name, saved with their provenance, and scored in findings."""
+"""Experiments run by name, saved with their provenance, and scored by checks."""
 
-from superpose.reproduction.findings import Finding
+from superpose.reproduction.checks import Check, cells
 
-__all__ = ["Finding"]
+__all__ = ["Check", "cells"]

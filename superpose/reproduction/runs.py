@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,7 +21,6 @@ import xarray as xr
 
 from superpose import results, sweep
 from superpose.reproduction import catalogue
-from superpose.reproduction.findings import Finding
 from superpose.sweep import source
 
 RESULT = "result.nc"
@@ -145,10 +143,5 @@ def computed(
 
 
 def rows(experiment: Any, dataset: xr.Dataset) -> list[dict[str, Any]]:
-    """The findings in a saved result, as plain values that JSON has."""
-    return [{"experiment": experiment.NAME} | _plain(finding) for finding in experiment.findings(dataset)]
-
-
-def _plain(finding: Finding) -> dict[str, Any]:
-    numbers = {name: value if isinstance(value, str) else float(value) for name, value in asdict(finding).items()}
-    return numbers | {"holds": bool(finding.holds)}
+    """The checks of a saved result, as plain values that JSON has; see `Check.row`."""
+    return [{"experiment": experiment.NAME} | check.row() for check in experiment.findings(dataset)]
