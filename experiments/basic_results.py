@@ -93,7 +93,9 @@ def _solver(config: Config, case: str, output: str) -> Callable:
         start = toy_model.init(train.model_key(jax.random.key(config.seed), n, point["restart"]), n=n, m=m)
         (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=config.steps)
         params = units.natural(without_ignored(units.plain(params), features.mean(distribution, n=n)))
-        found = solve.minimize_large(loss, params, deflate=solve.without_rotations, steps=config.polish)
+        starts = jax.tree.map(lambda x: x[None], params)
+        searched = solve.minimize_large(loss, starts, deflate=solve.without_rotations, steps=config.polish)
+        found = jax.tree.map(lambda x: x[0], searched)
         plain = units.plain(found.params)
         label = phase.label(plain.W, tolerance=TOLERANCE)
         certificate = {"gradient_norm": found.gradient_norm, "gap": found.gap * units.loss, "converged": found.converged}
