@@ -9,6 +9,7 @@ from superpose.expected_loss.accuracy import MOST_NODES, error_estimate, nodes_f
 from superpose.expected_loss.active_count import Parts, loss_by_active, sample_active
 from superpose.expected_loss.approximations import linear, mean_field
 from superpose.expected_loss.inputs import FEWEST, Importance
+from superpose.expected_loss.rectified import RectifiedMoments, rectified_moments
 from superpose.expected_loss.relu import output_losses, relu_output
 
 __all__ = [
@@ -16,12 +17,14 @@ __all__ = [
     "MOST_NODES",
     "Importance",
     "Parts",
+    "RectifiedMoments",
     "error_estimate",
     "linear",
     "loss_by_active",
     "mean_field",
     "nodes_for",
     "output_losses",
+    "rectified_moments",
     "relu_output",
     "sample_active",
 ]

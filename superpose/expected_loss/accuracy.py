@@ -15,7 +15,8 @@ from superpose.expected_loss import truncation_error
 from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.inputs import FEWEST, Importance, check, check_importance, check_kinds
 from superpose.expected_loss.methods import method_for
-from superpose.expected_loss.relu import each, output_losses, relu_output, setting
+from superpose.expected_loss.programs import each
+from superpose.expected_loss.relu import output_losses, relu_output, setting
 from superpose.toy_model import Params
 
 FINER = 4
@@ -40,8 +41,8 @@ def error_estimate(
     """
     coarse = output_losses(params, distribution, nodes=nodes)
     check_importance(importance, len(coarse))
-    law_values, law_tree = jax.tree.flatten(distribution)
-    fine, beyond = _by_product(params.W, params.b, law_values, jnp.asarray(FINER * nodes), law_tree)
+    numbers, structure = jax.tree.flatten(distribution)
+    fine, beyond = _by_product(params.W, params.b, numbers, jnp.asarray(FINER * nodes), structure)
     return _estimate(importance, coarse, fine, beyond)
 
 
@@ -67,12 +68,12 @@ def nodes_for(
     stack = Params(W=W.reshape(-1, *W.shape[-2:]), b=b.reshape(-1, b.shape[-1]))
     check(Params(W=stack.W[0], b=stack.b[0]), distribution, FEWEST)
     check_importance(importance, b.shape[-1])
-    law_values, law_tree = jax.tree.flatten(distribution)
+    numbers, structure = jax.tree.flatten(distribution)
     weights = jnp.asarray(importance, float)
 
     @cache
     def by_product(nodes: int) -> tuple[Array, Array]:
-        return _all_by_product(stack.W, stack.b, law_values, jnp.asarray(nodes), law_tree)
+        return _all_by_product(stack.W, stack.b, numbers, jnp.asarray(nodes), structure)
 
     def share(nodes: int) -> Array:
         fine, beyond = by_product(FINER * nodes)
@@ -105,10 +106,12 @@ def _shares(stack: Params, distribution: Any, importance: Array, nodes: int) -> 
 
 
 @over_contexts
-def _of_contexts(params: Params, distribution: features.Sparse | features.Coupled, nodes: Array) -> tuple[Array, Array]:
+def _of_contexts(
+    model: tuple[Array, Array], distribution: features.Sparse | features.Coupled, nodes: Array
+) -> tuple[Array, Array]:
     """Each output's loss by the direct product, and what may lie beyond these nodes."""
-    b = params.b
-    groups, law, gram = setting(params, distribution)
+    b = model[1]
+    groups, law, gram = setting(model, distribution)
     method, rounding = method_for(groups, law), truncation_error.rounding(groups, law, gram, b)
     if method.walk is None:
         return method.losses(groups, law, gram, b, nodes=0), rounding
@@ -117,15 +120,15 @@ def _of_contexts(params: Params, distribution: features.Sparse | features.Couple
 
 
 @partial(jax.jit, static_argnums=4)
-def _by_product(W: Array, b: Array, law_values: list, nodes: Array, law_tree: Any) -> tuple[Array, Array]:
+def _by_product(W: Array, b: Array, numbers: list, nodes: Array, structure: Any) -> tuple[Array, Array]:
     """Each output's loss with so many nodes by the direct product, and what may lie beyond these; one program for all nodes."""
 
     @precisely
     def one(varied: tuple, fixed: tuple) -> tuple[Array, Array]:
-        (W, b), (nodes, *values) = varied, fixed
-        return _of_contexts(Params(W=W, b=b), jax.tree.unflatten(law_tree, values), nodes)
+        nodes, *numbers = fixed
+        return _of_contexts(varied, jax.tree.unflatten(structure, numbers), nodes)
 
-    return each(one, len(b))((W, b), (nodes, *law_values))
+    return each(one, len(b))((W, b), (nodes, *numbers))
 
 
 _all_by_product = jax.jit(jax.vmap(_by_product, in_axes=(0, 0, None, None, None)), static_argnums=4)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.expected_loss.groups import Groups, along
+from superpose.expected_loss.groups import Groups, along, own_rows
 from superpose.features import Magnitude, forest
 
 MOST_STATES = 1024
@@ -17,14 +17,21 @@ MOST_STATES = 1024
 
 def applies(groups: Groups, law: Magnitude) -> bool:
     """Whether this is the way: u = 1, and at most `MOST_STATES` states."""
-    return law.constant and states(groups.coupling) is not None
+    return law.constant and _patterns(groups) is not None
 
 
-def states(known: forest.Forest) -> np.ndarray | None:
-    """All patterns of active features, shape `(states, n)`, or None if they are more than `MOST_STATES`."""
+def _patterns(groups: Groups) -> np.ndarray | None:
+    """`states`; what stands for no target is never active."""
+    return states(groups.coupling, idle=() if groups.targets else (0,))
+
+
+def states(known: forest.Forest, *, idle: tuple[int, ...] = ()) -> np.ndarray | None:
+    """All patterns of active features, shape `(states, n)`, or None if they are more than `MOST_STATES`; some sets are `idle`."""
     patterns = np.zeros((1, len(known.parent)), bool)
     for root in dict.fromkeys(known.sets):
         roots = [int(i) for i in known.roots if known.sets[i] == root]
+        if root in idle:
+            continue
         found = np.concatenate([np.zeros((1, len(known.parent)), bool), *(_below(known, i) for i in roots)])
         if len(patterns) * len(found) > MOST_STATES:
             return None
@@ -49,11 +56,12 @@ def _below(known: forest.Forest, i: int) -> np.ndarray:
 
 def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
     """`sum_A P(A) (1[i in A] - r(b_i + sum_{j in A} g_ji))^2` over all patterns A; shape `(n, ...)`. There are no nodes."""
-    patterns = states(groups.coupling)
+    patterns = _patterns(groups)
     assert patterns is not None
     x = jnp.asarray(patterns, b.dtype)
     y = b[None] + jnp.tensordot(x, g, 1, precision="highest")
-    error = along(x, y) - jnp.maximum(y, 0)
+    targets = jnp.asarray(patterns[:, own_rows(groups, len(b))], b.dtype)
+    error = along(targets, y) - jnp.maximum(y, 0)
     probability = _probabilities(groups, patterns)
     return (probability.reshape(-1, *(1,) * (y.ndim - probability.ndim), *probability.shape[1:]) * error**2).sum(0)
 

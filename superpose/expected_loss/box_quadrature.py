@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from superpose.expected_loss.groups import Groups, along
+from superpose.expected_loss.groups import Groups, along, own_rows
 from superpose.features import Magnitude
 
 Chance = Callable[[np.ndarray], Array]
@@ -27,18 +27,18 @@ MOST_FLAT = 3
 
 def applies(groups: Groups, law: Magnitude) -> bool:
     """Whether this is the way: up to `MOST_FLAT` independent features."""
-    return groups.independent and len(groups.density) <= MOST_FLAT and law.flat
+    return groups.independent and len(groups.density) - (not groups.targets) <= MOST_FLAT and law.flat
 
 
 def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:  # noqa: ARG001
     """`E (x_i - r(y_i))^2`, shape `(n, ...)`, of overlaps `g[j, i]`; there are no nodes."""
-    gram = jnp.swapaxes(g, 0, 1)
+    gram, rows, owns = jnp.swapaxes(g, 0, 1), own_rows(groups, len(b)), (False, True) if groups.targets else (False,)
 
     def chance(on: np.ndarray) -> Array:
         p = along(groups.density, b)[None, None]
         return jnp.where(_along(on, b), p, 1 - p).prod(2)
 
-    return sum((_share(law, gram, b, chance, k, own) for k in range(len(b)) for own in (False, True)), jnp.zeros_like(b))
+    return sum((_share(law, gram, b, rows, chance, k, own) for k in range(len(g)) for own in owns), jnp.zeros_like(b))
 
 
 def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
@@ -51,13 +51,17 @@ def _along(on: np.ndarray, b: Array) -> np.ndarray:
     return on.reshape(*on.shape, *(1,) * (b.ndim - 1))
 
 
-def _share(law: Magnitude, gram: Array, b: Array, chance: Chance, others: int, own: bool) -> Array:
-    """The part of inputs with so many other features active, and feature i itself if `own`; shape `(n, ...)`."""
-    n = len(b)
-    ahead = np.array(list(combinations(range(1, n), others)), int).reshape(comb(n - 1, others), others)  # of i, modulo n
-    active = (np.arange(n)[:, None, None] + np.insert(ahead, 0, 0, axis=1)[None]) % n  # (n, choices, 1 + others), i first
+def _share(law: Magnitude, gram: Array, b: Array, rows: np.ndarray, chance: Chance, others: int, own: bool) -> Array:
+    """The part of inputs with so many other features active, and the own one, of `rows`, if `own`; shape `(n, ...)`."""
+    outputs, n = gram.shape[:2]
+    ahead = np.array(list(combinations(range(1, n), others)), int).reshape(
+        comb(n - 1, others), others
+    )  # of the own one, modulo n
+    active = (
+        rows[:, None, None] + np.insert(ahead, 0, 0, axis=1)[None]
+    ) % n  # (outputs, choices, 1 + others), the own one first
     weight = chance((active[..., None] == np.arange(n))[:, :, 1 - own :].any(2))
-    g = [gram[np.arange(n)[:, None], active[:, :, k]] for k in range(1 - own, 1 + others)]
+    g = [gram[np.arange(outputs)[:, None], active[:, :, k]] for k in range(1 - own, 1 + others)]
     c = jnp.broadcast_to(b[:, None], weight.shape)
     if not g:
         average = jnp.maximum(c, 0) ** 2

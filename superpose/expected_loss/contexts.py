@@ -8,18 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from superpose import features
-from superpose.toy_model import Params
 
 
 def over_contexts(f: Callable) -> Callable:
-    """`f(params, distribution, ...)`, with sums of it for mixtures."""
+    """`f(model, distribution, ...)`, with sums of it for mixtures; `model` is a pytree of arrays of one dtype."""
 
     @wraps(f)
-    def run(params: Params, distribution: features.Distribution, *others: Any, **named: Any) -> Any:
+    def run(model: Any, distribution: features.Distribution, *others: Any, **named: Any) -> Any:
         if not isinstance(distribution, features.Mixture):
-            return f(params, distribution, *others, **named)
-        parts = [run(params, context, *others, **named) for context in distribution.contexts]
-        weights = jnp.asarray(distribution.weights, params.b.dtype)
+            return f(model, distribution, *others, **named)
+        parts = [run(model, context, *others, **named) for context in distribution.contexts]
+        weights = jnp.asarray(distribution.weights, jax.tree.leaves(model)[0].dtype)
         return jax.tree.map(lambda *x: sum(w * y for w, y in zip(weights, x, strict=True)), *parts)
 
     return run

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from superpose._jax.complex_numbers import masked_quotient, phase, plus_one, scaled, times_i_power
 from superpose._jax.stored import kept
 from superpose.expected_loss.fourier_series import closed_part, highest, node_numbers
-from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, group_sums, lift, product
+from superpose.expected_loss.groups import Groups, at_own, group_sums, lift, of_own, own_number, product
 from superpose.expected_loss.period import Period, period
 from superpose.expected_loss.shares import Shares, shares, without_own
 from superpose.expected_loss.truncation_error import Walk
@@ -53,7 +53,7 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
 
     (known, T), pull, span = jax.vjp(closed, g, b, has_aux=True)
     held, pull_held = jax.vjp(lambda g, T: _held(groups, shares(groups, law, 2 * np.pi * nodes / T[None] * g)), g, T)
-    theta, own_g = 2 * np.pi / T, diagonal(g)
+    theta, own_g = 2 * np.pi / T, of_own(groups, g)
     rungs = law.recurrence(theta[None] * g, 1), law.recurrence(theta * own_g, 2), powers(theta * b)
 
     def step(carry: tuple, k: Array) -> tuple[tuple, None]:
@@ -76,7 +76,7 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
     start = jax.tree.map(jnp.zeros_like, (known, held, T, (g, b, b)))
     (_, sums), _ = jax.lax.scan(step, (tuple(x.start for x in rungs), start), node_numbers(nodes, g))
     value, by_held, by_T, (by_g, by_own, by_turn) = sums
-    by_g = theta[None] * (by_g + jnp.where(diagonal_of(g), by_own[None], 0))
+    by_g = theta[None] * (by_g + jnp.where(at_own(groups, g), by_own[None], 0))
     by_b = theta * by_turn
     through_shares, by_T_of_shares = pull_held(by_held)
     length = by_T + by_T_of_shares - ((g * by_g).sum(0) + b * by_b) / T
@@ -88,7 +88,7 @@ def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array)
     """The closed part of each output's loss, and the series' terms."""
     span = period(groups, law, g, b, nodes=nodes)
     held, theta = _held(groups, shares(groups, law, highest(span, nodes)[None] * g)), 2 * np.pi / span.length
-    rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta * diagonal(g), 1), powers(theta * b)
+    rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta * of_own(groups, g), 1), powers(theta * b)
 
     def step(states: tuple, k: Array) -> tuple[tuple, Array]:
         (first, (psi,)), (second, (_, own)), (third, (turn,)) = (x.step(s, k) for x, s in zip(rungs, states, strict=True))
@@ -96,7 +96,7 @@ def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array)
 
     def at(k: Array) -> Array:
         w = k * theta
-        (psi,), (_, own) = law.derivatives(w[None] * g, 0), law.derivatives(w * diagonal(g), 1)
+        (psi,), (_, own) = law.derivatives(w[None] * g, 0), law.derivatives(w * of_own(groups, g), 1)
         return _term(groups, held, span, k, psi, own, phase(w * b))
 
     return Walk(closed_part(groups, law, span, g, b, nodes=nodes), tuple(x.start for x in rungs), step, at)
@@ -126,12 +126,12 @@ def _term(groups: Groups, held: Held, span: Period, k: Array, psi: Array, dpsi: 
     """The complex term at node k, whose real part counts, from psi, psi' of the own feature, and `e^{iwb}`."""
     own = times_i_power(dpsi, -1)  # E[u e^{iwug}]
     single = group_sums(groups, scaled(lift(groups.alone, psi), psi))
-    alone = scaled(along(groups.alone, own), own)
+    alone = scaled(own_number(groups, groups.alone, own), own)
     active, chi = kept(_active(groups, psi, own)) if groups.deep else (single, alone)
     q = jax.lax.complex(held.gain * active.real + held.offset, held.gain * active.imag)
     one, rest = kept(_product(q))
     counted = rest + scaled(1 - held.part, plus_one(one))
-    mine = diagonal(q[groups.member])
+    mine = of_own(groups, q[groups.member])
     without = masked_quotient(one + rest - mine, plus_one(mine))  # prod over other groups of (1 + q), less 1
     left = chi * without + chi - scaled(held.part, alone)
     if groups.deep:
@@ -163,6 +163,6 @@ def _active(groups: Groups, psi: Array, own: Array) -> tuple[Array, Array]:
     """
     given = lift(groups.given, psi)
     climb = partial(forest.active_part, groups.coupling, given)
-    here = jnp.where(diagonal_of(psi), own[None], 0)
+    here = jnp.where(at_own(groups, psi), own[None], 0)
     active, moved = jax.jvp(climb, (scaled(given, psi),), (scaled(given, here),))
-    return active, diagonal(moved[groups.member])
+    return active, of_own(groups, moved[groups.member])

@@ -30,7 +30,7 @@ from jaxtyping import Array
 
 from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled, times_i_power
 from superpose._jax.stored import kept
-from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, lift, product
+from superpose.expected_loss.groups import Groups, at_own, lift, of_own, own_number, own_rows, product
 from superpose.expected_loss.low_order import Moments, low_order, moments
 from superpose.expected_loss.own_feature import NONE, Aside, aside
 from superpose.expected_loss.period import Period, period
@@ -126,8 +126,8 @@ class Mine(NamedTuple):
 
 def mine_of(groups: Groups, taken: Shares) -> Mine:
     """From the shares of all features in all outputs."""
-    left = diagonal(taken.left)
-    return Mine(along(groups.density, left), left, diagonal(taken.c), diagonal(taken.others))
+    left = of_own(groups, taken.left)
+    return Mine(own_number(groups, groups.density, left), left, of_own(groups, taken.c), of_own(groups, taken.others))
 
 
 def series_terms(
@@ -204,7 +204,7 @@ def q_of(found: Factors, psi: Array) -> Array:
 
 def _first_pass(groups: Groups, law: Magnitude, taken: Shares, g: Array, theta: Array, k: Array) -> tuple:
     """Per node and output: `sum q` and the rest of `prod (1 + q)`; and psi, psi', psi'' of the own feature."""
-    every, mine = law.recurrence(theta[None] * g, 0), law.recurrence(theta * diagonal(g), 2)
+    every, mine = law.recurrence(theta[None] * g, 0), law.recurrence(theta * of_own(groups, g), 2)
     factors = factors_of(groups, taken)
 
     def step(states: tuple, k: Array) -> tuple[tuple, tuple]:
@@ -220,7 +220,7 @@ def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array)
     span = period(groups, law, g, b, nodes=nodes)
     taken = shares(groups, law, highest(span, nodes)[None] * g)
     theta, factors, mine = 2 * np.pi / span.length, factors_of(groups, taken), mine_of(groups, taken)
-    rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta * diagonal(g), 2), powers(theta * b)
+    rungs = law.recurrence(theta[None] * g, 0), law.recurrence(theta * of_own(groups, g), 2), powers(theta * b)
 
     def term(k: Array, psi: Array, mine_psi: list[Array], turn: Array) -> Array:
         products = jax.tree.map(lambda x: x[None], product(q_of(factors, psi)))
@@ -233,7 +233,7 @@ def walk(groups: Groups, law: Magnitude, g: Array, b: Array, nodes: int | Array)
 
     def at(k: Array) -> Array:
         w = k * theta
-        return term(k, law.derivatives(w[None] * g, 0)[0], law.derivatives(w * diagonal(g), 2), phase(w * b))
+        return term(k, law.derivatives(w[None] * g, 0)[0], law.derivatives(w * of_own(groups, g), 2), phase(w * b))
 
     return Walk(closed_part(groups, law, span, g, b, own, nodes=nodes), tuple(x.start for x in rungs), step, at)
 
@@ -292,7 +292,7 @@ def series_and_slopes(
         return taken.left, taken.part
 
     _, pull = jax.vjp(taken_at, g, span.length)
-    by_g, by_length = pull((-_by_shares(taken, terms, weighed), by_part(terms)))
+    by_g, by_length = pull((-_by_shares(groups, taken, terms, weighed), by_part(terms)))
     return found._replace(overlap=found.overlap + by_g, length=found.length + by_length)
 
 
@@ -346,7 +346,7 @@ def _second_pass(
     groups: Groups, law: Magnitude, taken: Shares, g: Array, span: Period, k: Array, terms: Terms
 ) -> tuple[Array, Array]:
     """The series' slopes in g, shares held, and `sum_k Re[square q_j]`, both `(n, n, ...)`."""
-    theta, factors, elsewhere = 2 * np.pi / span.length, factors_of(groups, taken), _elsewhere(g)
+    theta, factors, elsewhere = 2 * np.pi / span.length, factors_of(groups, taken), _elsewhere(groups, g)
     rung = law.recurrence(theta[None] * g, 1)
 
     def step(carry: tuple, xs: tuple) -> tuple[tuple, None]:
@@ -363,18 +363,18 @@ def _second_pass(
     start = (rung.start, jnp.zeros_like(g), jnp.zeros_like(taken.c))
     xs = (k, terms.square, terms.cross, terms.every)
     (_, slopes, weighed), _ = jax.lax.scan(step, start, xs)
-    here = np.arange(len(g))
-    return slopes.at[here, here].add(terms.own_slope.sum(0)), weighed
+    here = own_rows(groups, g.shape[1])
+    return slopes.at[here, np.arange(g.shape[1])].add(terms.own_slope.sum(0)), weighed
 
 
-def _elsewhere(like: Array) -> Array:
-    """1 for all features but an output's own, `(n, n, 1...)`."""
-    return jnp.where(diagonal_of(like), 0, jnp.ones((), like.dtype))
+def _elsewhere(groups: Groups, like: Array) -> Array:
+    """1 for all features but an output's own, `(n, outputs, 1...)`."""
+    return jnp.where(at_own(groups, like), 0, jnp.ones((), like.dtype))
 
 
-def _by_shares(taken: Shares, terms: Terms, weighed: Array) -> Array:
+def _by_shares(groups: Groups, taken: Shares, terms: Terms, weighed: Array) -> Array:
     """The series' slopes in the shares c, `(n, n, ...)`."""
-    return taken.part[None] * by_share(terms, weighed, _elsewhere(taken.c), taken.c)
+    return taken.part[None] * by_share(terms, weighed, _elsewhere(groups, taken.c), taken.c)
 
 
 def apart(every: Array, q: Array, part: Array) -> Array:

@@ -24,7 +24,7 @@ class Groups:
 
     `coupling`: who is active with whom. `equal`: independent features of one density. `density` (n, ...) of each feature; `given`,
     the same once its parent is active; `alone`, the probability that it is the only active one of its group; `chance` (S, ...),
-    that a group is active.
+    that a group is active. `targets`: whether output i is to give feature i; else see `without_targets`.
     """
 
     density: Array
@@ -33,6 +33,7 @@ class Groups:
     chance: Array
     coupling: forest.Forest = struct.field(pytree_node=False)
     equal: bool = struct.field(pytree_node=False)
+    targets: bool = struct.field(pytree_node=False, default=True)
 
     @property
     def independent(self) -> bool:
@@ -55,14 +56,25 @@ def group_sums(groups: Groups, x: Array) -> Array:
     return x if groups.independent else forest.sums(groups.member, x)
 
 
-def diagonal(g: Array) -> Array:
-    """`g[i, i]`, shape (n, ...)."""
-    return g[np.arange(len(g)), np.arange(len(g))]
+def own_rows(groups: Groups, outputs: int) -> np.ndarray:
+    """The own feature of each output: what it is to give."""
+    return np.arange(outputs) if groups.targets else np.zeros(outputs, int)
 
 
-def diagonal_of(g: Array) -> Array:
-    """Where j = i, `(n, n, 1...)`."""
-    return jnp.asarray(np.eye(len(g), dtype=bool).reshape(*g.shape[:2], *(1,) * (g.ndim - 2)))
+def of_own(groups: Groups, g: Array) -> Array:
+    """What `(n, outputs, ...)` has for each output's own feature, `(outputs, ...)`."""
+    return g[own_rows(groups, g.shape[1]), np.arange(g.shape[1])] if groups.targets else g[0]
+
+
+def at_own(groups: Groups, g: Array) -> Array:
+    """Where an input is the output's own feature, `(n, outputs, 1...)`."""
+    found = np.arange(len(g))[:, None] == own_rows(groups, g.shape[1])[None]
+    return jnp.asarray(found.reshape(*g.shape[:2], *(1,) * (g.ndim - 2)))
+
+
+def own_number(groups: Groups, x: Array, b: Array) -> Array:
+    """A number for each feature, `(n,)` or `(n, ...)`, as one for each output's own, to go along b, `(outputs, ...)`."""
+    return along(x if groups.targets else jnp.broadcast_to(x[:1], (len(b), *x.shape[1:])), b)
 
 
 def groups_of(distribution: features.Sparse | features.Coupled, *, n: int, dtype: jnp.dtype) -> Groups:
@@ -73,6 +85,21 @@ def groups_of(distribution: features.Sparse | features.Coupled, *, n: int, dtype
     if known.independent:  # so of coupled ones in sets of one
         return Groups(p, p, p, p, forest.independent(n), equal)
     return Groups(forest.marginal(known, p), p, forest.alone(known, p), forest.chances(known, p), known, equal)
+
+
+def without_targets(groups: Groups) -> Groups:
+    """The same features, of which outputs are to give none: any number of outputs, for `E r(y)^2` alone.
+
+    A feature of density 0 comes before them, whose overlaps are to be 0. It is the own feature of every output.
+    """
+    known, none = groups.coupling, jnp.zeros_like(groups.density[:1])
+    shifted = tuple(p if p < 0 else p + 1 for p in known.parent)
+    sets, draw = (tuple(x + 1 for x in numbers) for numbers in (known.sets, known.draw))
+    coupling = forest.Forest((-1, *shifted), (0, *sets), known.exclusive, (False, *known.certain), (0, *draw))
+    density, given, alone, chance = (
+        jnp.concatenate([none, x]) for x in (groups.density, groups.given, groups.alone, groups.chance)
+    )
+    return Groups(density, given, alone, chance, coupling, groups.equal, targets=False)
 
 
 def lift(x: Array, like: Array) -> Array:

@@ -19,9 +19,14 @@ def check(params: Params, distribution: features.Distribution, nodes: int) -> No
     check_kinds(params, distribution)
     if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
         raise ValueError(f"W has shape {params.W.shape}, b {params.b.shape}: needs (m, n) and (n,) for one model")
+    check_nodes(nodes)
+    features.check(distribution, n=params.b.shape[0])
+
+
+def check_nodes(nodes: int) -> None:
+    """Raise ValueError where a series has too few nodes."""
     if nodes < FEWEST:
         raise ValueError(f"nodes = {nodes}: needs at least {FEWEST}")
-    features.check(distribution, n=params.b.shape[0])
 
 
 def check_kinds(params: Any, distribution: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.stored import kept
-from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, group_sums, lift
+from superpose.expected_loss.groups import Groups, at_own, group_sums, lift, of_own, own_number
 from superpose.expected_loss.own_feature import NONE, Aside, applies
 from superpose.expected_loss.shares import Shares, without_own
 from superpose.features import Magnitude, forest
@@ -33,9 +33,9 @@ def low_order(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array,
     few = (taken.others * (taken.left - lift(groups.chance, g))).sum(0)
     weights = taken.others[groups.member] * lift(groups.alone, g)
     each = weights * low_cost(law, jnp.broadcast_to(b[None], g.shape), g, own)
-    single = jnp.where(diagonal_of(g), 0, each).sum(0)
+    single = jnp.where(at_own(groups, g), 0, each).sum(0)
     few, single, alone = kept((few, single, without_own(groups, taken)))
-    return low_total(law, own, b, diagonal(g), taken.whole + few, single, alone * along(groups.alone, b))
+    return low_total(law, own, b, of_own(groups, g), taken.whole + few, single, alone * own_number(groups, groups.alone, b))
 
 
 def low_cost(law: Magnitude, b: Array, g: Array, own: Aside) -> Array:
@@ -49,7 +49,7 @@ def low_cost(law: Magnitude, b: Array, g: Array, own: Aside) -> Array:
 def low_total(law: Magnitude, own: Aside, b: Array, overlap: Array, none: Array, single: Array, alone: Array) -> Array:
     """`low_order` from the measure left to y = b, the sum over other features, and the measure of the own one, of this overlap."""
     idle = low_cost(law, b, jnp.zeros_like(b), own)
-    if own.cube is None:
+    if own is NONE:
         return none * idle + single + alone * law.relu_error(b, overlap)
     return none * idle + single + alone * jnp.where(own.cross > 0, law.relu_error(b, overlap), idle)
 
@@ -112,15 +112,15 @@ def moments(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array) -
         pairs = (-4 * third * first - 3 * second**2 + 12 * second * first**2 - 6 * first**4).sum(0)
         cumulants = second.sum(0) - squares, (third - 3 * second * first + 2 * first**3).sum(0)
         y4 = (fourth * (1 - taken.others)).sum(0) + fourth_of_many(total, *cumulants, pairs)
-    mine = diagonal(first[groups.member]), diagonal(second[groups.member])
+    mine = of_own(groups, first[groups.member]), of_own(groups, second[groups.member])
     known = kept(((mass, y1, y2, y3, y4), (total, second.sum(0), squares), mine))
-    own, p, removed = _own_moments(groups, law, g, b), along(groups.density, b), without_own(groups, taken)
+    own, p, removed = _own_moments(groups, law, g, b), own_number(groups, groups.density, b), without_own(groups, taken)
     if groups.independent:
         active, own_left = p * (1 - removed), tuple(x * (1 - removed) for x in own)
     else:
-        single = along(groups.alone, b) * removed
+        single = own_number(groups, groups.alone, b) * removed
         active = p - single
-        own_left = tuple(x - y for x, y in zip(own, own_moments(law, single, diagonal(g), b), strict=True))
+        own_left = tuple(x - y for x, y in zip(own, own_moments(law, single, of_own(groups, g), b), strict=True))
     return moments_of_outputs(own, own_left, active, b, *known)
 
 
@@ -185,9 +185,9 @@ def own_moments(law: Magnitude, p: Array, own: Array, b: Array) -> tuple[Array, 
 def _own_moments(groups: Groups, law: Magnitude, g: Array, b: Array) -> tuple[Array, Array, Array]:
     """The same, Y the own group's part: slopes of what `group_moments` climbs, which is linear in each feature's own moments."""
     if groups.independent:
-        return own_moments(law, along(groups.density, b), diagonal(g), b)
+        return own_moments(law, own_number(groups, groups.density, b), of_own(groups, g), b)
     weighed = jnp.stack([mu * g**k for k, mu in enumerate(law.moments)], axis=1)  # E u (g u)^k
-    here = jnp.where(diagonal_of(g)[:, None], weighed, 0)
+    here = jnp.where(at_own(groups, g)[:, None], weighed, 0)
     _, found = jax.jvp(partial(_climbed, groups, g), (_powers(law, g),), (here,))
-    x, xy, xyy = (diagonal(found[groups.member][:, k]) for k in range(3))
+    x, xy, xyy = (of_own(groups, found[groups.member][:, k]) for k in range(3))
     return x, b * x + xy, b**2 * x + 2 * b * xy + xyy

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose.expected_loss.groups import Groups, along, diagonal, diagonal_of, lift
+from superpose.expected_loss.groups import Groups, at_own, lift, of_own, own_number
 from superpose.features import Magnitude
 
 ABOVE = 0.5
@@ -42,21 +42,27 @@ NONE = Aside(loss=0.0, square=1.0, cross=1.0, cube=None)
 """Where all overlaps stay as they are."""
 
 
+def without_target(b: Array) -> Aside:
+    """Of outputs that are to give no feature: `E r(y)^2` alone."""
+    none = jnp.zeros_like(b)
+    return Aside(loss=none, square=none + 1, cross=none, cube=None)
+
+
 def applies(groups: Groups, law: Magnitude) -> bool:
-    """Whether features are independent, of a law that has the closed form."""
-    return groups.independent and law.has_cubes
+    """Whether outputs are to give features, which are independent, of a law that has the closed form."""
+    return groups.targets and groups.independent and law.has_cubes
 
 
 def aside(groups: Groups, law: Magnitude, g: Array, b: Array) -> tuple[Array, Aside]:
     """Overlaps with those set to 0 that the closed form has, and what comes in their place."""
     if not applies(groups, law):
         return g, NONE
-    others, p = jnp.where(diagonal_of(g), 0, g), lift(groups.density, g)
+    others, p = jnp.where(at_own(groups, g), 0, g), lift(groups.density, g)
     first, second = p * law.moments[0] * others, p * law.moments[1] * others**2
     rise, fall = (jnp.maximum(x, 0).sum(0) for x in (others, -others))
     about = first.sum(0), (second - first**2).sum(0), rise, fall
-    away, found = from_sums(law, along(groups.density, b), diagonal(g), b, about)
-    return jnp.where(diagonal_of(g) & away[None], 0, g), found
+    away, found = from_sums(law, own_number(groups, groups.density, b), of_own(groups, g), b, about)
+    return jnp.where(at_own(groups, g) & away[None], 0, g), found
 
 
 def from_sums(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from superpose.expected_loss.groups import Groups, along, lift
+from superpose.expected_loss.groups import Groups, lift, own_number
 from superpose.expected_loss.low_order import group_moments
 from superpose.expected_loss.own_feature import aside
 from superpose.features import Magnitude
@@ -70,8 +70,8 @@ def rounding(groups: Groups, law: Magnitude, g: Array, b: Array) -> Array:
     Where the own feature has its closed form: of the size of what is left of them, and by the rounding of the overlaps themselves.
     """
     g, away = aside(groups, law, g, b)
-    size, x = jnp.abs(g), law.moments[1] * along(groups.density, b)
+    size, x = jnp.abs(g), law.moments[1] * own_number(groups, groups.density, b)
     mean = law.moments[0] * (lift(groups.density, g) * size).sum(0)
     left = (jnp.abs(b) + mean) ** 2 + group_moments(groups, law, size)[1].sum(0) + away.loss
     by_overlaps = (1 - away.cross) * jnp.sqrt(left * x)
-    return ROUNDING * len(b) ** 0.5 * jnp.finfo(b.dtype).eps * (away.cross * x + left + by_overlaps)
+    return ROUNDING * len(g) ** 0.5 * jnp.finfo(b.dtype).eps * (away.cross * x + left + by_overlaps)
