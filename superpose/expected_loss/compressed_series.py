@@ -18,6 +18,7 @@ direct product takes over.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -228,8 +229,7 @@ def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span
         w = 2 * np.pi / x.length
         large = left_of(p, nodes * w[None] * x.overlaps, len(g), SPREAD)
         taken = _taken(x.shares, w / bulk.tau, large, x.overlaps)
-        moved = span._replace(length=x.length)
-        closed = closed_part(groups, law, moved, x.b, x.given, taken, x.alone, x.part, nodes=nodes)
+        closed = closed_part(groups, law, span._replace(length=x.length), x.b, x.given, taken, x.alone, x.part, nodes=nodes)
         return closed, taken.log
 
     (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, given, bulk.shares, alone.value, part))
@@ -251,7 +251,7 @@ def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span
     of_series = chebyshev.added(chebyshev.pulled(bulk.of_q, of_one), chebyshev.pulled(bulk.of_log, of_log))
     of_shares = chebyshev.pulled(bulk.of_shares, of_share)
     square = p * law.moments[1] * (jnp.ones_like(b) if groups.targets else given.known.square)
-    holds = _holds(square.sum(), nodes, bulk, (of_one, of_log, of_share))
+    holds = _holds(jnp.sum if groups.targets else jnp.asarray, square, nodes, bulk, (of_one, of_log, of_share))
     return Passed(
         closed=closed,
         series=series,
@@ -275,13 +275,13 @@ def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span
     )
 
 
-def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, Array]) -> Array:
-    """Whether the last Chebyshev terms of each sum, times what it enters the losses with, are small beside `square`."""
+def _holds(together: Callable, square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, Array]) -> Array:
+    """Whether the last Chebyshev terms of each sum, times what it enters the losses with, are small beside `square`, (i,)."""
     series = bulk.of_q, bulk.of_log, bulk.of_shares
     errors = [jnp.abs(x) * chebyshev.last_terms(f, bulk.moments) for x, f in zip(factors, series, strict=True)]
-    error = sum((x.sum() for x in errors), jnp.zeros_like(square))
+    error = sum((x.sum(0) for x in errors), jnp.zeros_like(square))
     share = max(ALLOWED * nodes**-3.0, 100 * float(jnp.finfo(error.dtype).eps))
-    return (error <= share * square) & (bulk.tau < FARTHEST)
+    return jnp.all(together(error) <= share * together(square)) & (bulk.tau < FARTHEST)
 
 
 def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
