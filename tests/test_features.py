@@ -291,6 +291,34 @@ def test_a_tree_draws_its_states(name):
     assert np.abs(share - chance).max() < 5 * np.sqrt(0.25 / 200_000)
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        forest.together((0, 1, 0, 2, 1, 1)),
+        forest.exclusive((0, 1, 0, 2, 1, 1)),
+        forest.tree((-1, 0, 0, 1, 1, -1, 3), exclusive=False),
+        forest.tree((3, -1, 1, 1, 0, -1, 1), exclusive=True),
+    ],
+)
+def test_slopes_of_active_parts_are_those_that_jax_finds(known):
+    """In the order that they are given in and in that of levels; with a factor that is 0."""
+    n, rng = len(known.parent), np.random.default_rng(0)
+    given, weighed = (jnp.asarray(rng.uniform(0.1, 0.9, (n, 3))) for _ in range(2))
+    weighed = weighed.at[n - 1, 0].set(0)
+    truth, pull = jax.vjp(lambda x: forest.active_part(known, given, x), weighed)
+    (slopes,) = pull(jnp.ones_like(truth))
+    found = forest.active_part_and_slopes(known, given, weighed)
+    assert_close(found[0], truth)
+    assert_close(found[1], slopes)
+    order = forest.in_order(known)
+    assert sorted(order) == list(range(n))
+    moved, at = forest.reordered(known, order), np.array(order)
+    assert [moved.parent[k] < k for k in range(n)] == [True] * n
+    found = forest.active_part_and_slopes(moved, given[at], weighed[at])
+    assert_close(found[0], truth)
+    assert_close(found[1], slopes[at])
+
+
 def test_a_forest_is_what_other_couplings_are():
     law, tree = SparseUniform(jnp.array([0.3, 1.0])), Tree(SparseUniform(jnp.array([0.3, 1.0])), parents=(-1, 0))
     t = jnp.array([0.7, -1.1])

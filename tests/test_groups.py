@@ -77,7 +77,7 @@ def test_the_groups_say_who_is_idle(kind):
     # 1 - sum p of an exclusive set is 0 up to rounding where its densities add up to 1.
     np.testing.assert_allclose(1 - np.asarray(found.chance), idle, rtol=0, atol=4 * EPS)
     assert found.independent == (kind == "independent")
-    sums = groups.group_sums(found, jnp.arange(6.0))
+    sums = groups.group_sums(found, groups.in_order(found, jnp.arange(6.0)))
     assert_close(sums, {"independent": range(6), "tree": [7, 8]}.get(kind, [2, 10, 3]))
 
 

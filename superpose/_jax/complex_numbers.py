@@ -48,13 +48,6 @@ def plus_one(x: Complex[Array, "..."]) -> Complex[Array, "..."]:
     return jax.lax.complex(x.real + 1, x.imag)
 
 
-def masked_quotient(x: Array, y: Array) -> Array:
-    """X / y, and 0 where y is next to nothing: with finite slopes there too, for a derivative by JAX."""
-    square = y.real**2 + y.imag**2
-    there = square > jnp.finfo(square.dtype).tiny ** 0.5
-    return scaled(jnp.where(there, 1 / jnp.where(there, square, 1), 0), x * jnp.conj(y))
-
-
 def quotient(x: Array, y: Array) -> Array:
     """X / y, and 0 where y = 0."""
     tiny = jnp.finfo(y.real.dtype).tiny

@@ -22,9 +22,10 @@ from superpose.features import forest
 class Groups:
     """The groups of n features: their structure is static, their numbers are traced.
 
-    `coupling`: who is active with whom. `equal`: independent features of one density. `density` (n, ...) of each feature; `given`,
-    the same once its parent is active; `alone`, the probability that it is the only active one of its group; `chance` (S, ...),
-    that a group is active. `targets`: whether output i is to give feature i; else see `without_targets`.
+    `coupling`: who is active with whom. `equal`: independent features of one density. `order`: features as given stand in this
+    order here, so that `forest` takes slices. `targets`: whether output i is to give feature i; else see `without_targets`.
+    `density` (n, ...) of each feature; `given`, the same once its parent is active; `alone`, the probability that it is the only
+    active one of its group; `chance` (S, ...), that a group is active.
     """
 
     density: Array
@@ -33,6 +34,7 @@ class Groups:
     chance: Array
     coupling: forest.Forest = struct.field(pytree_node=False)
     equal: bool = struct.field(pytree_node=False)
+    order: tuple[int, ...] = struct.field(pytree_node=False)
     targets: bool = struct.field(pytree_node=False, default=True)
 
     @property
@@ -58,12 +60,18 @@ def group_sums(groups: Groups, x: Array) -> Array:
 
 def own_rows(groups: Groups, outputs: int) -> np.ndarray:
     """The own feature of each output: what it is to give."""
-    return np.arange(outputs) if groups.targets else np.zeros(outputs, int)
+    return np.argsort(groups.order) if groups.targets else np.zeros(outputs, int)
 
 
 def of_own(groups: Groups, g: Array) -> Array:
     """What `(n, outputs, ...)` has for each output's own feature, `(outputs, ...)`."""
     return g[own_rows(groups, g.shape[1]), np.arange(g.shape[1])] if groups.targets else g[0]
+
+
+def of_own_group(groups: Groups, x: Array) -> Array:
+    """What `(S, outputs, ...)` has for the group of each output's own feature, `(outputs, ...)`."""
+    outputs = x.shape[1]
+    return x[np.array(groups.coupling.sets)[own_rows(groups, outputs)], np.arange(outputs)]
 
 
 def at_own(groups: Groups, g: Array) -> Array:
@@ -74,7 +82,7 @@ def at_own(groups: Groups, g: Array) -> Array:
 
 def own_number(groups: Groups, x: Array, b: Array) -> Array:
     """A number for each feature, `(n,)` or `(n, ...)`, as one for each output's own, to go along b, `(outputs, ...)`."""
-    return along(x if groups.targets else jnp.broadcast_to(x[:1], (len(b), *x.shape[1:])), b)
+    return along(as_given(groups, x) if groups.targets else jnp.broadcast_to(x[:1], (len(b), *x.shape[1:])), b)
 
 
 def groups_of(distribution: features.Sparse | features.Coupled, *, n: int, dtype: jnp.dtype) -> Groups:
@@ -83,8 +91,20 @@ def groups_of(distribution: features.Sparse | features.Coupled, *, n: int, dtype
     known, p = features.coupling(distribution, n=n), features.given(distribution, n=n).astype(dtype)
     equal = isinstance(distribution, features.Sparse) and jnp.ndim(distribution.density) == 0
     if known.independent:  # so of coupled ones in sets of one
-        return Groups(p, p, p, p, forest.independent(n), equal)
-    return Groups(forest.marginal(known, p), p, forest.alone(known, p), forest.chances(known, p), known, equal)
+        return Groups(p, p, p, p, forest.independent(n), equal, tuple(range(n)))
+    order = forest.in_order(known)
+    known, p = forest.reordered(known, order), p[np.array(order)]
+    return Groups(forest.marginal(known, p), p, forest.alone(known, p), forest.chances(known, p), known, equal, order)
+
+
+def in_order(groups: Groups, g: Array) -> Array:
+    """What has a row for each feature as given, in the order of the groups."""
+    return forest.rows(g, np.array(groups.order))
+
+
+def as_given(groups: Groups, g: Array) -> Array:
+    """The inverse."""
+    return forest.rows(g, np.argsort(groups.order))
 
 
 def without_targets(groups: Groups) -> Groups:
@@ -92,14 +112,14 @@ def without_targets(groups: Groups) -> Groups:
 
     A feature of density 0 comes before them, whose overlaps are to be 0. It is the own feature of every output.
     """
-    known, none = groups.coupling, jnp.zeros_like(groups.density[:1])
+    known, none, order = groups.coupling, jnp.zeros_like(groups.density[:1]), (0, *(x + 1 for x in groups.order))
     shifted = tuple(p if p < 0 else p + 1 for p in known.parent)
     sets, draw = (tuple(x + 1 for x in numbers) for numbers in (known.sets, known.draw))
     coupling = forest.Forest((-1, *shifted), (0, *sets), known.exclusive, (False, *known.certain), (0, *draw))
     density, given, alone, chance = (
         jnp.concatenate([none, x]) for x in (groups.density, groups.given, groups.alone, groups.chance)
     )
-    return Groups(density, given, alone, chance, coupling, groups.equal, targets=False)
+    return Groups(density, given, alone, chance, coupling, groups.equal, order, targets=False)
 
 
 def lift(x: Array, like: Array) -> Array:

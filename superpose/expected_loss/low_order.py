@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.stored import kept
-from superpose.expected_loss.groups import Groups, at_own, group_sums, lift, of_own, own_number
+from superpose.expected_loss.groups import Groups, at_own, group_sums, lift, of_own, of_own_group, own_number
 from superpose.expected_loss.own_feature import NONE, Aside, applies
 from superpose.expected_loss.shares import Shares, without_own
 from superpose.features import Magnitude, forest
@@ -112,7 +112,7 @@ def moments(groups: Groups, law: Magnitude, taken: Shares, g: Array, b: Array) -
         pairs = (-4 * third * first - 3 * second**2 + 12 * second * first**2 - 6 * first**4).sum(0)
         cumulants = second.sum(0) - squares, (third - 3 * second * first + 2 * first**3).sum(0)
         y4 = (fourth * (1 - taken.others)).sum(0) + fourth_of_many(total, *cumulants, pairs)
-    mine = of_own(groups, first[groups.member]), of_own(groups, second[groups.member])
+    mine = of_own_group(groups, first), of_own_group(groups, second)
     known = kept(((mass, y1, y2, y3, y4), (total, second.sum(0), squares), mine))
     own, p, removed = _own_moments(groups, law, g, b), own_number(groups, groups.density, b), without_own(groups, taken)
     if groups.independent:
@@ -189,5 +189,5 @@ def _own_moments(groups: Groups, law: Magnitude, g: Array, b: Array) -> tuple[Ar
     weighed = jnp.stack([mu * g**k for k, mu in enumerate(law.moments)], axis=1)  # E u (g u)^k
     here = jnp.where(at_own(groups, g)[:, None], weighed, 0)
     _, found = jax.jvp(partial(_climbed, groups, g), (_powers(law, g),), (here,))
-    x, xy, xyy = (of_own(groups, found[groups.member][:, k]) for k in range(3))
+    x, xy, xyy = (of_own_group(groups, found[:, k]) for k in range(3))
     return x, b * x + xy, b**2 * x + 2 * b * xy + xyy

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from superpose import features
 from superpose._jax.models_last import NO_DERIVATIVE
 from superpose.expected_loss.contexts import over_contexts
-from superpose.expected_loss.groups import groups_of, without_targets
+from superpose.expected_loss.groups import as_given, groups_of, in_order, without_targets
 from superpose.expected_loss.inputs import check_nodes
 from superpose.expected_loss.methods import method_for
 from superpose.expected_loss.programs import of_a_model, on_models
@@ -68,10 +68,10 @@ def _values(
     A, c = model
     law = features.magnitude(distribution)
     groups = without_targets(groups_of(distribution, n=A.shape[1], dtype=c.dtype))
-    g = jnp.concatenate([jnp.zeros_like(c)[None], A.T])
+    g = in_order(groups, jnp.concatenate([jnp.zeros_like(c)[None], A.T]))
     run = partial(method_for(groups, law).losses_and_slopes, nodes=nodes)
     square, by_g, by_c = on_models(run, groups, law, g, c, (c, g, c))
-    return square, by_c / 2, by_g[1:].T / 2
+    return square, by_c / 2, as_given(groups, by_g)[1:].T / 2
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -15,7 +15,7 @@ from superpose import features
 from superpose._jax.models_last import NO_DERIVATIVE
 from superpose._jax.precision import precisely
 from superpose.expected_loss.contexts import over_contexts
-from superpose.expected_loss.groups import Groups, groups_of
+from superpose.expected_loss.groups import Groups, as_given, groups_of, in_order
 from superpose.expected_loss.inputs import Importance, check, check_importance
 from superpose.expected_loss.methods import method_for
 from superpose.expected_loss.programs import MANY, each, of_a_model, on_models
@@ -79,9 +79,10 @@ def _losses(model: tuple[Array, Array], distribution: features.Sparse | features
 def setting(
     model: tuple[Array, Array], distribution: features.Sparse | features.Coupled
 ) -> tuple[Groups, features.Magnitude, Array]:
-    """What every method takes: groups, magnitude and overlaps, of W and b."""
+    """What every method takes: groups, magnitude and overlaps in their order, of W and b."""
     W, b = model
-    return groups_of(distribution, n=len(b), dtype=b.dtype), features.magnitude(distribution), W.T @ W
+    groups = groups_of(distribution, n=len(b), dtype=b.dtype)
+    return groups, features.magnitude(distribution), in_order(groups, W.T @ W)
 
 
 def _forward(W: Any, b: Any, numbers: list, structure: Any, nodes: int) -> tuple[Array, tuple]:
@@ -98,8 +99,9 @@ def _value_and_slopes(
     model: tuple[Array, Array], distribution: features.Sparse | features.Coupled, nodes: int
 ) -> tuple[Array, Array, Array]:
     groups, law, gram = setting(model, distribution)
-    b = model[1]
-    return on_models(partial(method_for(groups, law).losses_and_slopes, nodes=nodes), groups, law, gram, b, (b, gram, b))
+    run, b = partial(method_for(groups, law).losses_and_slopes, nodes=nodes), model[1]
+    losses, by_gram, by_bias = on_models(run, groups, law, gram, b, (b, gram, b))
+    return losses, as_given(groups, by_gram), by_bias
 
 
 def _backward(structure: Any, nodes: int, residuals: tuple, cotangent: Array) -> tuple[Array, Array, None]:  # noqa: ARG001

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from superpose.expected_loss.groups import Groups, lift, of_own
+from superpose.expected_loss.groups import Groups, lift, of_own_group
 from superpose.features import Magnitude, forest
 
 SPREAD = 12.0
@@ -127,4 +127,4 @@ def most(count: int) -> float:
 
 def without_own(groups: Groups, found: Shares) -> Array:
     """The product of c over the groups that feature i is not in, shape (n, ...)."""
-    return of_own(groups, found.others[groups.member])
+    return of_own_group(groups, found.others)

@@ -7,8 +7,9 @@ need of a forest are sums and products up and down its levels, so they cost as m
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from itertools import accumulate
 from operator import add, mul
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +79,29 @@ def tree(parents: tuple[int, ...], *, exclusive: bool) -> Forest:
     draw = tuple(p if exclusive and p >= 0 else n + k for k, p in enumerate(parents))
     order = {d: k for k, d in enumerate(dict.fromkeys(draw))}
     return Forest(parents, tuple(numbers[r] for r in top), exclusive, (False,) * n, tuple(order[d] for d in draw))
+
+
+def in_order(forest: Forest) -> tuple[int, ...]:
+    """The features with the roots first, then level by level; within a level the first child of each parent, then the second ones.
+
+    What belongs to a rank or a level then stands in a row, and `rows` takes slices.
+    """
+    place, order = {-1: 0}, []
+    for level in levels(forest):
+        above = np.array(forest.parent if order else forest.sets)[level]
+        number = [np.count_nonzero(above[:k] == up) for k, up in enumerate(above)]
+        parents = [place[up] if order else up for up in above]
+        order += [int(level[k]) for k in np.lexsort((parents, number))]
+        place = {i: k for k, i in enumerate(order)}
+    return tuple(order)
+
+
+def reordered(forest: Forest, order: tuple[int, ...]) -> Forest:
+    """The same forest with its features in another order."""
+    place = {-1: -1} | {i: k for k, i in enumerate(order)}
+    parent, sets, draw = (tuple(x[i] for i in order) for x in (forest.parent, forest.sets, forest.draw))
+    certain = tuple(forest.certain[i] for i in order)
+    return Forest(tuple(place[p] for p in parent), sets, forest.exclusive, certain, draw)
 
 
 def levels(forest: Forest) -> list[np.ndarray]:
@@ -165,12 +189,70 @@ def active_part(
         times: their product.
     """
     depths = levels(forest)
-    each = weighed[depths[-1]]
+    each = rows(weighed, depths[-1])
     for up, level in _upwards(depths):
-        changes = _by_parent(forest, up, level, each - given[level] * one)
-        brought = one + reduce(add, changes) if forest.exclusive else reduce(times, [one + x for x in changes])
-        each = times(weighed[up], brought)
+        if forest.exclusive:
+            brought = one + reduce(add, _by_parent(forest, up, level, each - rows(given, level) * one))
+        else:
+            brought = reduce(times, _factors(forest, up, level, each, rows(given, level), one))
+        each = times(rows(weighed, up), brought)
     return over_roots(forest, each)
+
+
+def active_part_and_slopes(forest: Forest, given: Array, weighed: Array) -> tuple[Array, Array]:
+    """`active_part`, and the slope of its set's in each feature's `weighed`, `(n, ...)`: once up the forest and once down.
+
+    The slope of a root is what its children bring. That of a child is its parent's times the parent's `weighed` and, where children
+    are independent, what the other children bring. What JAX would make of `active_part` scatters rows, which is slow on a CPU.
+    """
+    depths, steps = levels(forest), []
+    each = rows(weighed, depths[-1])
+    for up, level in _upwards(depths):
+        if forest.exclusive:
+            brought = _by_parent(forest, up, level, each - rows(given, level))
+            whole = 1 + reduce(add, brought)
+        else:
+            brought = _factors(forest, up, level, each, rows(given, level), jnp.ones_like(each[:1]))
+            whole = reduce(mul, brought)
+        steps.append((up, level, brought, whole))
+        each = rows(weighed, up) * whole
+    active, above, slopes = over_roots(forest, each), jnp.ones_like(each), []
+    for up, level, brought, whole in reversed(steps):
+        slopes.append(above * whole)
+        passed = above * rows(weighed, up)
+        below = [passed] * len(brought) if forest.exclusive else [passed * x for x in _products_of_others(brought)]
+        above = _to_children(forest, up, level, below)
+    order = np.argsort(np.concatenate(depths))
+    return active, rows(jnp.concatenate([*slopes, above]), order)
+
+
+def _factors(forest: Forest, parents: np.ndarray, children: np.ndarray, each: Array, given: Array, one: Any) -> list[Array]:
+    """What the first ones of all parents bring, their second ones, and so on: `1 - given + active`; `one` where there are fewer."""
+    if all(forest.certain[c] for c in children):
+        return _by_parent(forest, parents, children, each, none=one)
+    return [one + x for x in _by_parent(forest, parents, children, each - given * one)]
+
+
+def _products_of_others(factors: list[Array]) -> list[Array]:
+    """For each factor the product of all others; nothing is divided, as a factor may be 0."""
+    one = jnp.ones_like(factors[0])
+    before, after = list(accumulate(factors[:-1], mul, initial=one)), list(accumulate(factors[:0:-1], mul, initial=one))
+    return [x * y for x, y in zip(before, reversed(after), strict=True)]
+
+
+def _to_children(forest: Forest, parents: np.ndarray, children: np.ndarray, parts: list[Array]) -> Array:
+    """The k-th part of a parent to its k-th child: what `_by_parent` undoes."""
+    above = np.array(forest.parent)[children]
+    number = np.array([np.count_nonzero(above[:k] == up) for k, up in enumerate(above)])
+    return rows(jnp.concatenate(parts), number * len(parents) + np.searchsorted(parents, above))
+
+
+def rows(x: Array, index: np.ndarray) -> Array:
+    """`x[index]` of a static index; by a slice where it has equal steps, whose derivative is no scatter."""
+    steps = set(np.diff(index).tolist())
+    if len(steps) > 1 or min(steps, default=1) < 1:
+        return x[index]
+    return x[index[0] : index[-1] + 1 : min(steps, default=1)]
 
 
 def _upwards(depths: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -178,28 +260,30 @@ def _upwards(depths: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]
     return zip(depths[-2::-1], depths[:0:-1], strict=True)
 
 
-def _by_parent(forest: Forest, parents: np.ndarray, children: np.ndarray, x: Array) -> list[Array]:
-    """Of a number for each child the first ones of all parents, their second ones, and so on; 0 where a parent has fewer."""
+def _by_parent(
+    forest: Forest, parents: np.ndarray, children: np.ndarray, x: Array, *, none: Array | float = 0.0
+) -> list[Array]:
+    """Of a number for each child the first ones of all parents, their second ones, and so on; `none` where a parent has fewer."""
     above = np.array(forest.parent)[children]
-    return _padded([np.flatnonzero(above == up) for up in parents], x)
+    return _padded([np.flatnonzero(above == up) for up in parents], x, none)
 
 
-def _padded(members: Sequence[np.ndarray], x: Array) -> list[Array]:
-    """The k-th entry of x of each of some lists, `(lists, ...)`, for each k; 0 where a list is shorter."""
+def _padded(members: Sequence[np.ndarray], x: Array, none: Array | float = 0.0) -> list[Array]:
+    """The k-th entry of x of each of some lists, `(lists, ...)`, for each k; `none` where a list is shorter."""
     most, found = max(map(len, members)), []
     for k in range(most):
         there = np.array([len(row) > k for row in members])
-        taken = x[np.array([row[k] if len(row) > k else 0 for row in members])]
-        found.append(taken if there.all() else jnp.where(there.reshape(-1, *(1,) * (x.ndim - 1)), taken, 0))
+        taken = rows(x, np.array([row[k] if len(row) > k else 0 for row in members]))
+        found.append(taken if there.all() else jnp.where(there.reshape(-1, *(1,) * (x.ndim - 1)), taken, none))
     return found
 
 
 def below_roots(forest: Forest, given: Array, x: Array) -> Array:
     """`sum_j P(j active | root active) x_j` over each root and all below it, `(roots, ...)`."""
     depths = levels(forest)
-    total = x[depths[-1]]
+    total = rows(x, depths[-1])
     for up, level in _upwards(depths):
-        total = x[up] + reduce(add, _by_parent(forest, up, level, given[level] * total))
+        total = rows(x, up) + reduce(add, _by_parent(forest, up, level, rows(given, level) * total))
     return total
 
 
@@ -209,11 +293,11 @@ def largest(forest: Forest, x: Array) -> Array:
     `x_i + sum_c` over the children, or the root of the sum of squares: at least the largest, and smooth.
     """
     depths = levels(forest)
-    total = x[depths[-1]]
+    total = rows(x, depths[-1])
     for up, level in _upwards(depths):
         parts = _by_parent(forest, up, level, total)
         below = _norm(reduce(add, [y**2 for y in parts])) if forest.exclusive else reduce(add, parts)
-        total = x[up] + below
+        total = rows(x, up) + below
     if len(forest.roots) == len(set(forest.sets)):
         return over_roots(forest, total)
     return jnp.sqrt(over_roots(forest, total**2))
