@@ -81,7 +81,7 @@ def trajectory(
     Args:
         key: the model's own, as for `train.fit`.
         start: initial parameters.
-        distribution: the law of the features.
+        distribution: of the features.
         importance: weight of each feature in the loss.
         snapshots: number of stretches, >= 1.
         every: steps of a stretch, >= 1.

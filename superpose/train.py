@@ -75,7 +75,7 @@ def fit(
     Args:
         key: the model's own, see `model_key`; not the one that drew its initial weights.
         start: initial weights, or the result to go on from.
-        distribution: the law of the features.
+        distribution: of the features.
         importance: weight of each feature in the loss, `(n,)` or scalar, >= 0; or what `loss` takes.
         done: number of steps already taken, over all calls; needed to go on.
         steps: number of steps of this call, >= 1. A new value compiles anew.
@@ -86,7 +86,7 @@ def fit(
 
     Raises:
         ValueError: `steps` or `batch` below 1, a `Fit` without `done`, an unknown `output`, parameters without
-            biases, or a law that does not fit n.
+            biases, or a distribution that does not fit n.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: needs at least 1")
@@ -119,7 +119,7 @@ def sampled_loss(
     Args:
         key: not the one the model was trained with, whose draws it would see again.
         params: the model's weights.
-        distribution: the law of the features.
+        distribution: of the features.
         importance: weight of each feature in the loss, `(n,)` or scalar, >= 0; or what `loss` takes.
         draws: number of inputs, >= 2.
         batch: inputs held at once, >= 1; it decides which inputs are drawn.
@@ -130,7 +130,7 @@ def sampled_loss(
         Mean and standard error, scalars >= 0.
 
     Raises:
-        ValueError: `draws` below 2, `batch` below 1, an unknown `output`, or a law that does not fit n.
+        ValueError: `draws` below 2, `batch` below 1, an unknown `output`, or a distribution that does not fit n.
 
     Reference: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance".
     """

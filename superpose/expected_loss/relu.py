@@ -46,8 +46,8 @@ def relu_output(
         The loss, a scalar >= 0.
 
     Raises:
-        ValueError: shapes that do not fit, of importances too; `nodes` below 8; parameters or a law that are none, as where the
-            two are exchanged; or a derivative in the distribution.
+        ValueError: shapes that do not fit, of importances too; `nodes` below 8; parameters or a distribution that are none, as
+            where the two are exchanged; or a derivative in the distribution.
 
     Reference: "Toy Models of Superposition" (Elhage et al. 2022), section 2, for the model and loss.
     """

@@ -21,7 +21,7 @@ from superpose.features import forest, magnitudes
 
 @struct.dataclass
 class Sparse:
-    """Independent features, each active with probability `density`; use one of its four laws.
+    """Independent features, each active with probability `density`; use one of the four classes below.
 
     Args:
         density: probability that a feature is active, in (0, 1]; a scalar, or `(n,)` for one per feature.
@@ -69,7 +69,7 @@ class Together:
     """Sets of features that are active all at once or not at all, each with a magnitude of its own.
 
     Args:
-        features: the law; its density is that of a *set*, a scalar or `(number of sets,)`.
+        features: their magnitudes, and the density of a *set*, a scalar or `(number of sets,)`.
         sets: for each of the n features the number of its set, from 0 up: `(0, 0, 1, 1)` is two pairs.
     """
 
@@ -83,7 +83,7 @@ class Exclusive:
     """Sets of features of which at most one is active at a time.
 
     Args:
-        features: the law; its density is that of each feature, a scalar or `(n,)`, adding up to at most 1 in each set.
+        features: their magnitudes, and the density of each feature, a scalar or `(n,)`, adding up to at most 1 in each set.
         sets: for each of the n features the number of its set, from 0 up.
     """
 
@@ -97,8 +97,8 @@ class Tree:
     """Features in trees: one can be active only if its parent is.
 
     Args:
-        features: the law; its density is the probability that a feature is active *once its parent is*, of a root that it is at
-            all; a scalar or `(n,)`. So feature i is active with the product of the densities from its root down to it.
+        features: their magnitudes, and as density the probability that a feature is active *once its parent is*, of a root that
+            it is at all; a scalar or `(n,)`. So feature i is active with the product of the densities from its root down to it.
         parents: for each of the n features the number of its parent, -1 for a root: `(-1, 0, 0)` is a parent with two children.
         exclusive: whether at most one child of a parent is active at a time, their densities adding up to at most 1; else the
             children are independent once their parent is active. Roots are independent.
@@ -136,10 +136,10 @@ def magnitude(distribution: Distribution) -> magnitudes.Magnitude:
     """
     if isinstance(distribution, Mixture):
         raise ValueError("distribution is a Mixture: has a law of magnitudes for each of its contexts, not one")
-    return _law(distribution).magnitude
+    return _features(distribution).magnitude
 
 
-def _law(distribution: Sparse | Coupled) -> Sparse:
+def _features(distribution: Sparse | Coupled) -> Sparse:
     return distribution if isinstance(distribution, Sparse) else distribution.features
 
 
@@ -158,7 +158,7 @@ def coupling(distribution: Sparse | Coupled, *, n: int) -> forest.Forest:
 
 def given(distribution: Sparse | Coupled, *, n: int) -> Float[Array, " n"]:
     """Probability that each feature is active once its parent in `coupling` is, shape `(n,)`."""
-    p = jnp.asarray(_law(distribution).density, float)
+    p = jnp.asarray(_features(distribution).density, float)
     if not isinstance(distribution, Together):
         return jnp.broadcast_to(p, (n,))
     root = np.array(coupling(distribution, n=n).parent) < 0
@@ -183,9 +183,9 @@ def check(distribution: Distribution, *, n: int, absent: bool = False) -> None:
     if isinstance(distribution, Mixture):
         _check_mixture(distribution, n)
         return
-    count, law = n, _law(distribution)
-    if not isinstance(law, Sparse):
-        raise ValueError(f"features is a {type(law).__name__}: needs one law for all, such as SparseUniform(0.1)")
+    count, single = n, _features(distribution)
+    if not isinstance(single, Sparse):
+        raise ValueError(f"features is a {type(single).__name__}: needs one law for all, such as SparseUniform(0.1)")
     if isinstance(distribution, Tree):
         _check_numbers("parents", distribution.parents)
     if isinstance(distribution, Together | Exclusive):
@@ -196,12 +196,12 @@ def check(distribution: Distribution, *, n: int, absent: bool = False) -> None:
         count = max(sets) + 1 if isinstance(distribution, Together) else n
     if isinstance(distribution, Tree) and len(distribution.parents) != n:
         raise ValueError(f"parents = {distribution.parents}: needs one for each of n = {n} features")
-    if np.shape(law.density) not in ((), (count,)):
-        raise ValueError(f"density has shape {np.shape(law.density)}: needs a scalar or ({count},)")
+    if np.shape(single.density) not in ((), (count,)):
+        raise ValueError(f"density has shape {np.shape(single.density)}: needs a scalar or ({count},)")
     known = None if isinstance(distribution, Sparse) else coupling(distribution, n=n)
-    if isinstance(law.density, Tracer):
+    if isinstance(single.density, Tracer):
         return
-    values = np.asarray(law.density)
+    values = np.asarray(single.density)
     if not np.all(((values > 0) | absent & (values == 0)) & (values <= 1)):
         raise ValueError(f"density = {values}: needs to lie in {'[' if absent else '('}0, 1]")
     if known is not None and not isinstance(distribution, Together):

@@ -134,8 +134,8 @@ def toy_minima(
 ) -> Minima:
     """Minimise the exact population loss of the ReLU model from random starts, and certify what is found.
 
-    Compiled once for sizes, a law, restarts and settings; another density or importance compiles nothing anew. Under `vmap` and
-    `jit` as well, with `nodes` given.
+    Compiled once for sizes, a kind of distribution, restarts and settings; another density or importance compiles nothing anew.
+    Under `vmap` and `jit` as well, with `nodes` given.
 
     Args:
         key: of the random starts, `toy_model.init` each; restart r has the same start whatever `restarts` is.
@@ -165,25 +165,25 @@ def toy_minima(
         raise ValueError(f"starts has W {starts.W.shape}, b {starts.b.shape}: needs (r, {m}, {n}) and (r, {n})")
     else:
         first = starts
-    law = jax.tree.map(lambda x: jnp.asarray(x, float), distribution)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((first, law, weights)))
+    distribution = jax.tree.map(lambda x: jnp.asarray(x, float), distribution)
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((first, distribution, weights)))
     if traced and nodes is None:
         raise ValueError("nodes = None: needs a number under vmap or jit, where it cannot be chosen from the result")
     count = nodes or FEWEST
-    found = _minima(jax.vmap(units.natural)(first), law, weights, _Settings(count, True, steps, tolerance, lanes))
+    found = _minima(jax.vmap(units.natural)(first), distribution, weights, _Settings(count, True, steps, tolerance, lanes))
     while nodes is None and count < MOST_NODES and jnp.any(found.reason == INEXACT):
-        count = max(2 * count, _nodes_for(found, law, weights, tolerance))
+        count = max(2 * count, _nodes_for(found, distribution, weights, tolerance))
         found = _minima(
-            jax.vmap(units.natural)(found.params), law, weights, _Settings(count, False, steps, tolerance, lanes)
+            jax.vmap(units.natural)(found.params), distribution, weights, _Settings(count, False, steps, tolerance, lanes)
         )
     return found
 
 
-def _nodes_for(found: Minima, law: features.Distribution, importance: Array, tolerance: float) -> int:
+def _nodes_for(found: Minima, distribution: features.Distribution, importance: Array, tolerance: float) -> int:
     """The nodes with which the error takes half of the tolerance, for all that were found."""
     finite = jnp.isfinite(found.loss)
     try:
-        return nodes_for(jax.tree.map(lambda x: x[finite], found.params), law, importance, tolerance=tolerance / 2)
+        return nodes_for(jax.tree.map(lambda x: x[finite], found.params), distribution, importance, tolerance=tolerance / 2)
     except ValueError:
         return MOST_NODES
 
