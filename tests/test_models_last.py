@@ -25,12 +25,12 @@ def single(varied, fixed):
 
 
 def f(x, y, scale):
-    return models_last.models_last(core, (y, x))((x, y), (scale,))
+    return models_last.models_last(core)((x, y), (scale,))
 
 
 def apart(x, y, scale):
     """The same: every output has its own column of x and number of y; derivatives are combined from four directions."""
-    return models_last.models_last(core, (y, x), apart=True)((x, y), (scale,))
+    return models_last.models_last(core, apart=True)((x, y), (scale,))
 
 
 def in_turn(x, y, scale):

@@ -6,17 +6,16 @@ axis of models, and `vmap` of the result, once or nested, adds to that axis.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
 from jax.custom_batching import custom_vmap
-from jax.extend.core import Primitive, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array
 
 MOST = 2**14
@@ -27,18 +26,18 @@ ROUND = 32
 """Models in a part are a multiple of this where they can be: whole vector registers."""
 
 
-def models_last(core: Callable[..., Any], like: Any, *, apart: bool = False) -> Callable[..., Any]:
+def models_last(core: Callable[..., Any], *, apart: bool = False) -> Callable[..., Any]:
     """`f(varied, fixed)` on one model, from `core(varied, fixed)` on arrays with a trailing axis of models.
 
-    `varied` and `fixed` are tuples of arrays; `like` a tree with the shapes and dtypes of `f`'s outputs. `f` has a forward
-    derivative in `varied`, none in `fixed` (a ValueError), and no reverse one. On a CPU values, not derivatives, are worked out for
-    so many models at a time that the largest array has at most `MOST` numbers, or for one.
+    `varied` and `fixed` are tuples of arrays. `f` has a forward derivative in `varied`, none in `fixed` (a ValueError), and no
+    reverse one. On a CPU values, not derivatives, are worked out for so many models at a time that the largest array has at most
+    `MOST` numbers, or for one.
 
     `apart` says that index i of the last axis but the models' means the same in all of `varied` and the outputs, and that outputs
     depend on no other i. Derivatives in more directions than there are numbers for each i are then made from those in each number.
     """
     core = jax.jit(core)  # traced once for each shape
-    return partial(_bind, core, core, partial(_in_chunks, core), apart, like)
+    return _of_one(_values(core, partial(_in_chunks, core)), _tangents(partial(_pushed, core, apart)))
 
 
 def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,12 +49,12 @@ def one_at_a_time(single: Callable[..., Any]) -> Callable[..., Any]:
     def f(varied: tuple, fixed: tuple) -> Any:
         traced, like = jax.make_jaxpr(single, return_shape=True)(varied, fixed)  # once, for values and derivatives
 
-        def run(varied: tuple, fixed: tuple) -> list[Array]:
-            return jaxpr_as_fun(traced)(*jax.tree.leaves((varied, fixed)))
+        def run(varied: tuple, fixed: tuple) -> Any:
+            return jax.tree.unflatten(jax.tree.structure(like), jaxpr_as_fun(traced)(*jax.tree.leaves((varied, fixed))))
 
-        core = jax.jit(jax.vmap(run, in_axes=-1, out_axes=-1))
-        in_turn = partial(_in_turn, run)
-        return _bind(core, lambda varied, fixed: in_turn((varied, fixed)), in_turn, False, like, varied, fixed)
+        core, in_turn = jax.jit(jax.vmap(run, in_axes=-1, out_axes=-1)), partial(_in_turn, run)
+        pushed = (partial(_pushed, x, False) for x in (core, in_turn))
+        return _of_one(_values(core, in_turn), _tangents(*pushed))(varied, fixed)
 
     return f
 
@@ -87,37 +86,84 @@ def _in_every_model_rule(size: int, batched: list, holds: Array) -> tuple[Array,
     return jnp.all(holds), False
 
 
-def _bind(
-    core: Callable, core_on_cpu: Callable, on_cpu: Callable, apart: bool, like: Any, varied: tuple, fixed: tuple
-) -> Any:
-    flat, tree = jax.tree.flatten((varied, fixed))
-    outputs, tree_out = jax.tree.flatten(like)
-    shapes = tuple((x.shape, x.dtype) for x in outputs)
-    how = {"core": core, "core_on_cpu": core_on_cpu, "on_cpu": on_cpu, "apart": apart}
-    out = _values.bind(*[x[..., None] for x in flat], tree=tree, shapes=shapes, **how)
-    return jax.tree.unflatten(tree_out, [x[..., 0] for x in out])
+def _of_one(values: Callable[..., Any], tangents: Callable[..., Any]) -> Callable[..., Any]:
+    """`f(varied, fixed)` of one model, from functions of arrays with a trailing axis of models."""
+
+    @jax.custom_jvp
+    def f(varied: tuple, fixed: tuple) -> Any:
+        return jax.tree.map(lambda x: x[..., 0], values(*_with_models((varied, fixed))))
+
+    @partial(f.defjvp, symbolic_zeros=True)
+    def push(primals: tuple, moves: tuple) -> tuple[Any, Any]:  # pyright: ignore[reportUnusedFunction]
+        if not all(map(_is_zero, jax.tree.leaves(moves[1], is_leaf=_is_zero))):
+            raise ValueError(NO_DERIVATIVE)
+        moved = tuple(jnp.zeros_like(x) if _is_zero(d) else d for x, d in zip(primals[0], moves[0], strict=True))
+        varied, fixed, moved = _with_models((*primals, moved))
+        value, slope = tangents(varied, tuple(x[None] for x in moved), fixed)
+        return jax.tree.map(lambda x: x[..., 0], value), jax.tree.map(lambda x: x[0, ..., 0], slope)
+
+    return f
 
 
-# Primitives of their own, as each level of `vmap` would trace a `custom_vmap` anew, and a Hessian has two.
-_values, _tangent = Primitive("models_last"), Primitive("models_last_tangent")
-_values.multiple_results = _tangent.multiple_results = True
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, SymbolicZero)
 
 
-def _valued(*flat: Array, core: Callable, tree: Any, **how: Any) -> list[Array]:  # noqa: ARG001
-    return jax.tree.leaves(core(*jax.tree.unflatten(tree, flat)))
+def _with_models(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[..., None], tree)
 
 
-def _valued_on_cpu(*flat: Array, on_cpu: Callable, tree: Any, **how: Any) -> list[Array]:  # noqa: ARG001
-    return jax.tree.leaves(on_cpu(jax.tree.unflatten(tree, flat)))
+def _values(core: Callable[..., Any], on_cpu: Callable[..., Any]) -> Callable[..., Any]:
+    """`core(varied, fixed)` on arrays with a trailing axis of models, to which `vmap` adds."""
+
+    @custom_vmap
+    def values(varied: tuple, fixed: tuple) -> Any:
+        return jax.lax.platform_dependent(varied, fixed, cpu=on_cpu, default=core)
+
+    @values.def_vmap
+    def rule(size: int, mapped: list, *arguments: tuple) -> tuple[Any, Any]:  # pyright: ignore[reportUnusedFunction]
+        return _parts(values(*_merged(arguments, mapped, size)), size)
+
+    return values
 
 
-def _pushed_on_cpu(*flat: Array, core: Callable, core_on_cpu: Callable, **how: Any) -> list[Array]:  # noqa: ARG001
-    return _pushed(*flat, core=core_on_cpu, **how)
+def _tangents(pushed: Callable[..., Any], on_cpu: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """`pushed(varied, moves, fixed)`: values, and tangents in several directions, which come first in `moves` and in what is found.
+
+    Where `vmap` maps only directions, it adds to these: the values are shared.
+    """
+
+    @custom_vmap
+    def tangents(varied: tuple, moves: tuple, fixed: tuple) -> tuple[Any, Any]:
+        if on_cpu is None:
+            return pushed(varied, moves, fixed)
+        return jax.lax.platform_dependent(varied, moves, fixed, cpu=on_cpu, default=pushed)
+
+    @tangents.def_vmap
+    def rule(size: int, mapped: list, *arguments: tuple) -> tuple[Any, Any]:  # pyright: ignore[reportUnusedFunction]
+        varied, moves, fixed = arguments
+        if any(jax.tree.leaves((mapped[0], mapped[2]))):
+            return _parts(tangents(*_merged(arguments, mapped, size)), size)
+        moves = tuple(_lengthen(x, here, size) for x, here in zip(moves, mapped[1], strict=True))
+        value, slope = tangents(varied, moves, fixed)
+        slope = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), slope)
+        return (value, slope), (jax.tree.map(lambda _: False, value), jax.tree.map(lambda _: True, slope))
+
+    return tangents
 
 
-def _pushed(*flat: Array, core: Callable, tree: Any, apart: bool, **how: Any) -> list[Array]:  # noqa: ARG001
+def _merged(arguments: tuple, mapped: Any, size: int) -> tuple:
+    """A new leading axis, where there is one, put into that of the models."""
+    return jax.tree.map(lambda x, here: _merge(x, here, size), tuple(arguments), tuple(mapped))
+
+
+def _parts(found: Any, size: int) -> tuple[Any, Any]:
+    """The inverse, of all that is found; and that all of it has the axis."""
+    return jax.tree.map(lambda x: _part(x, size), found), jax.tree.map(lambda _: True, found)
+
+
+def _pushed(core: Callable[..., Any], apart: bool, varied: tuple, moves: tuple, fixed: tuple) -> tuple[Any, Any]:
     """Values, and tangents in several directions, which come first; they share what belongs to the values alone."""
-    varied, moves, fixed = jax.tree.unflatten(tree, flat)
 
     def along(move: tuple) -> Any:
         return jax.jvp(lambda *x: core(x, fixed), varied, move)
@@ -127,8 +173,8 @@ def _pushed(*flat: Array, core: Callable, tree: Any, apart: bool, **how: Any) ->
 
     numbers = [math.prod(x.shape[:-2]) for x in varied]
     if apart and len(moves[0]) > sum(numbers):
-        return jax.tree.leaves(_combined(values_and_tangents, varied, moves, numbers))
-    return jax.tree.leaves(values_and_tangents(moves))
+        return _combined(values_and_tangents, varied, moves, numbers)
+    return values_and_tangents(moves)
 
 
 def _combined(values_and_tangents: Callable, varied: tuple, moves: tuple, numbers: list[int]) -> Any:
@@ -154,73 +200,6 @@ def _combined(values_and_tangents: Callable, varied: tuple, moves: tuple, number
     return values, jax.lax.scan(add, none, (jnp.moveaxis(along, 1, 0), slopes))[0]
 
 
-def _value_shapes(*flat: Any, shapes: tuple, **how: Any) -> list[ShapedArray]:  # noqa: ARG001
-    return [ShapedArray((*shape, flat[0].shape[-1]), dtype) for shape, dtype in shapes]
-
-
-def _tangent_shapes(*flat: Any, tree: Any, shapes: tuple, **how: Any) -> list[ShapedArray]:  # noqa: ARG001
-    varied, moves, _ = jax.tree.unflatten(tree, flat)
-    models, directions = jax.tree.leaves(varied)[0].shape[-1], jax.tree.leaves(moves)[0].shape[0]
-    lead = [(), (directions,)]
-    return [ShapedArray((*first, *shape, models), dtype) for first in lead for shape, dtype in shapes]
-
-
-def _in_front(flat: Sequence, axes: Sequence) -> tuple[list[Array], list[bool], int]:
-    """What is mapped with its new axis first, which is, and the axis's length."""
-    size = next(x.shape[axis] for x, axis in zip(flat, axes, strict=True) if axis is not None)
-    front = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(flat, axes, strict=True)]
-    return front, [axis is not None for axis in axes], size
-
-
-def _batch_models(primitive: Primitive, flat: Sequence, axes: Sequence, **how: Any) -> tuple[list[Array], list]:
-    front, on, size = _in_front(flat, axes)
-    out = primitive.bind(*[_merge(x, here, size) for x, here in zip(front, on, strict=True)], **how)
-    return [_part(x, size) for x in out], [0] * len(out)
-
-
-def _batch_tangent(flat: Sequence, axes: Sequence, *, tree: Any, shapes: tuple, **how: Any) -> tuple[list[Array], list]:
-    front, on, size = _in_front(flat, axes)
-    (varied, moves, fixed), mapped = jax.tree.unflatten(tree, front), jax.tree.unflatten(tree, on)
-    if any(jax.tree.leaves((mapped[0], mapped[2]))):
-        return _batch_models(_tangent, flat, axes, tree=tree, shapes=shapes, **how)
-    moves = jax.tree.map(lambda x, here: _lengthen(x, here, size), moves, mapped[1])
-    out = _tangent.bind(*jax.tree.leaves((varied, moves, fixed)), tree=tree, shapes=shapes, **how)
-    value, slope = out[: len(shapes)], [x.reshape(size, -1, *x.shape[1:]) for x in out[len(shapes) :]]
-    return [*value, *slope], [None] * len(value) + [0] * len(slope)
-
-
-def _push(primals: Sequence, tangents: Sequence, *, tree: Any, on_cpu: Callable, **how: Any) -> tuple:  # noqa: ARG001
-    """Values, and their tangents along those of `varied`."""
-    varied, fixed = jax.tree.unflatten(tree, primals)
-    moves, still = jax.tree.unflatten(tree, tangents)
-    if not all(isinstance(x, ad.Zero) for x in jax.tree.leaves(still, is_leaf=lambda x: isinstance(x, ad.Zero))):
-        raise ValueError(NO_DERIVATIVE)
-    moves = jax.tree.map(lambda x: ad.instantiate_zeros(x)[None], moves, is_leaf=lambda x: isinstance(x, ad.Zero))
-    flat, tree = jax.tree.flatten((varied, moves, fixed))
-    out = _tangent.bind(*flat, tree=tree, **how)
-    half = len(out) // 2
-    return out[:half], [x[0] for x in out[half:]]
-
-
-def _push_again(primals: Sequence, tangents: Sequence, **how: Any) -> tuple:
-    """Derivatives of derivatives: of the plain function."""
-    tangents = [ad.instantiate_zeros(x) for x in tangents]
-    return jax.jvp(partial(_pushed, **how), tuple(primals), tuple(tangents))
-
-
-for primitive, run, shapes_of, batch, push in (
-    (_values, _valued, _value_shapes, partial(_batch_models, _values), _push),
-    (_tangent, _pushed, _tangent_shapes, _batch_tangent, _push_again),
-):
-    primitive.def_impl(run)
-    primitive.def_abstract_eval(shapes_of)
-    mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True))
-    batching.primitive_batchers[primitive] = batch
-    ad.primitive_jvps[primitive] = push
-mlir.register_lowering(_values, mlir.lower_fun(_valued_on_cpu, multiple_results=True), platform="cpu")
-mlir.register_lowering(_tangent, mlir.lower_fun(_pushed_on_cpu, multiple_results=True), platform="cpu")
-
-
 def _merge(x: Array, mapped: bool, size: int) -> Array:
     """Put a new leading axis, or `size` copies, into the trailing one: `(size, ..., M)` to `(..., M size)`."""
     last = jnp.moveaxis(x, 0, -1) if mapped else jnp.broadcast_to(x[..., None], (*x.shape, size))
@@ -238,13 +217,13 @@ def _lengthen(x: Array, mapped: bool, size: int) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _in_turn(single: Callable[..., Any], arguments: tuple) -> Any:
+def _in_turn(single: Callable[..., Any], *arguments: tuple) -> Any:
     """`single` of each model."""
     models_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), arguments)
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), jax.lax.map(lambda one: single(*one), models_first))
 
 
-def _in_chunks(core: Callable[..., Any], arguments: tuple) -> Any:
+def _in_chunks(core: Callable[..., Any], *arguments: tuple) -> Any:
     """`core(*arguments)` in parts of so many models as keep the largest array within `MOST` numbers."""
     leaves = jax.tree.leaves(arguments)
     models = leaves[0].shape[-1]

@@ -39,12 +39,12 @@ def of_a_model(f: Callable[[tuple[Array, Array], features.Distribution, Any], An
     return run
 
 
-def on_models(f: Callable, groups: Groups, law: features.Magnitude, g: Array, b: Array, like: Any) -> Any:
-    """`f(groups, law, g, b)`; of few features with the models last, where `vmap` puts several. `like` has its shapes and dtypes."""
+def on_models(f: Callable, groups: Groups, law: features.Magnitude, g: Array, b: Array) -> Any:
+    """`f(groups, law, g, b)`; of few features with the models last, where `vmap` puts several."""
     numbers, structure = jax.tree.flatten(groups)
 
     def core(varied: tuple, fixed: tuple) -> Any:
         return f(jax.tree.unflatten(structure, fixed), law, *varied)
 
-    run = models_last(core, like, apart=True) if len(g) < MANY else core
+    run = models_last(core, apart=True) if len(g) < MANY else core
     return run((g, b), tuple(numbers))

@@ -70,7 +70,7 @@ def _values(
     groups = without_targets(groups_of(distribution, n=A.shape[1], dtype=c.dtype))
     g = in_order(groups, jnp.concatenate([jnp.zeros_like(c)[None], A.T]))
     run = partial(method_for(groups, law).losses_and_slopes, nodes=nodes)
-    square, by_g, by_c = on_models(run, groups, law, g, c, (c, g, c))
+    square, by_g, by_c = on_models(run, groups, law, g, c)
     return square, by_c / 2, as_given(groups, by_g)[1:].T / 2
 
 

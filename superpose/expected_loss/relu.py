@@ -73,7 +73,7 @@ def _output_losses(W: Array, b: Array, numbers: list, structure: Any, nodes: int
 @over_contexts
 def _losses(model: tuple[Array, Array], distribution: features.Sparse | features.Coupled, nodes: int) -> Float[Array, " n"]:
     groups, law, gram = setting(model, distribution)
-    return on_models(partial(method_for(groups, law).losses, nodes=nodes), groups, law, gram, model[1], model[1])
+    return on_models(partial(method_for(groups, law).losses, nodes=nodes), groups, law, gram, model[1])
 
 
 def setting(
@@ -99,8 +99,8 @@ def _value_and_slopes(
     model: tuple[Array, Array], distribution: features.Sparse | features.Coupled, nodes: int
 ) -> tuple[Array, Array, Array]:
     groups, law, gram = setting(model, distribution)
-    run, b = partial(method_for(groups, law).losses_and_slopes, nodes=nodes), model[1]
-    losses, by_gram, by_bias = on_models(run, groups, law, gram, b, (b, gram, b))
+    run = partial(method_for(groups, law).losses_and_slopes, nodes=nodes)
+    losses, by_gram, by_bias = on_models(run, groups, law, gram, model[1])
     return losses, as_given(groups, by_gram), by_bias
 
 
