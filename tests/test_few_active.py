@@ -130,3 +130,8 @@ def test_states_are_all_patterns_and_their_probability_adds_up(kind, monkeypatch
     assert_close(losses, np.full(5, 0.7), rtol=64 * EPS)
     monkeypatch.setattr(binary_states, "MOST_STATES", len(expected) - 1)
     assert not binary_states.applies(groups, law)
+
+
+def test_a_long_chain_has_too_many_states():
+    """Deeper than Python's recursion goes."""
+    assert binary_states.states(features.forest.tree((-1, *range(1500)), exclusive=False)) is None

@@ -154,5 +154,7 @@ def test_what_does_not_fit_is_named():
         rectified_moments(A, c, law, nodes=4)
     with pytest.raises(ValueError, match="density"):
         rectified_moments(A, c, features.SparseUniform(jnp.full(3, 0.2)))
+    with pytest.raises(ValueError, match=r"b has dtype int(32|64): needs floats"):
+        expected_loss.relu_output(make_params().replace(b=jnp.zeros(5, int)), law)
     with pytest.raises(ValueError, match="no derivative"):
         jax.grad(lambda p: rectified_moments(A, c, features.SparseUniform(p)).mean.sum())(0.3)

@@ -19,8 +19,16 @@ def check(params: Params, distribution: features.Distribution, nodes: int) -> No
     check_kinds(params, distribution)
     if params.W.ndim != 2 or params.b.shape != params.W.shape[1:]:
         raise ValueError(f"W has shape {params.W.shape}, b {params.b.shape}: needs (m, n) and (n,) for one model")
+    check_floats(W=params.W, b=params.b)
     check_nodes(nodes)
     features.check(distribution, n=params.b.shape[0])
+
+
+def check_floats(**arrays: Array) -> None:
+    """Raise ValueError where an array is not of real numbers."""
+    for name, x in arrays.items():
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"{name} has dtype {x.dtype}: needs floats")
 
 
 def check_nodes(nodes: int) -> None:
