@@ -84,6 +84,10 @@ def test_mixtures_are_the_mean_over_contexts():
     same = features.Mixture((features.SparseUniform(0.2),) * 2, jnp.array([0.25, 0.75]))
     for loss in (expected_loss.linear, expected_loss.mean_field):
         assert_close(loss(params, same), loss(params, features.SparseUniform(0.2)))
+    each = [expected_loss.mean_field(params, features.SparseUniform(jnp.maximum(p, 1e-9))) for p in rows]
+    assert_close(
+        expected_loss.mean_field(params, mixture), sum(w * x for w, x in zip(weights, each, strict=True)), rtol=1e-6
+    )
 
 
 @pytest.mark.x64

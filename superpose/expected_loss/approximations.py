@@ -29,7 +29,6 @@ def linear(params: Params, distribution: features.Distribution, importance: Impo
 
 
 @precisely
-@over_contexts
 def mean_field(params: Params, distribution: features.Distribution, importance: Importance = 1.0) -> Float[Array, ""]:
     """`relu_output` with every pre-activation taken as Gaussian with its true mean and variance: for many active features.
 
@@ -43,12 +42,19 @@ def mean_field(params: Params, distribution: features.Distribution, importance: 
         The approximate loss, a scalar; not a bound on either side.
     """
     check_kinds(params, distribution)
+    features.check(distribution, n=params.b.shape[0])
+    return _gaussian(params, distribution, importance)
+
+
+@over_contexts
+def _gaussian(params: Params, distribution: features.Sparse | features.Coupled, importance: Importance) -> Float[Array, ""]:
     n, gram = params.b.shape[0], params.W.T @ params.W
-    mean, covariance = features.mean(distribution, n=n), features.covariance(distribution, n=n)
+    context = features.Mixture((distribution,), jnp.ones(1))  # where a density may be 0
+    mean, covariance = features.mean(context, n=n), features.covariance(context, n=n)
     shared = gram @ covariance
     variance = jnp.maximum((shared * gram).sum(1), jnp.finfo(gram.dtype).tiny)
     mu, s = gram @ mean + params.b, jnp.sqrt(variance)
     below, peak = norm.cdf(mu / s), norm.pdf(mu / s)
     first, second = mu * below + s * peak, (mu**2 + variance) * below + mu * s * peak
     cross = mean * first + jnp.diagonal(shared) * below
-    return jnp.sum(importance * (features.variance(distribution, n=n) + mean**2 - 2 * cross + second))
+    return jnp.sum(importance * (jnp.diagonal(covariance) + mean**2 - 2 * cross + second))
