@@ -95,8 +95,8 @@ def terms_for(nodes: int) -> int:
 
 
 def applies(groups: Groups, law: Magnitude) -> bool:
-    """Whether the features are independent, of one density, of a law that compresses, and many."""
-    return groups.independent and groups.equal and law.compresses and len(groups.density) >= FEWEST
+    """To many independent features of one density, of a law that compresses; not without targets, as third derivatives are off."""
+    return groups.targets and groups.independent and groups.equal and law.compresses and len(groups.density) >= FEWEST
 
 
 class Large(NamedTuple):
