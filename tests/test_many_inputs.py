@@ -62,9 +62,9 @@ def test_closed_part_is_that_of_the_general_form(density):
         taken = compressed_sums.Taken(*(x.sum(0) for x in compressed_sums.taken_by(left_of(p, w[None] * g, 40, SPREAD), g)))
         later = compressed_sums.turning_up(LAW, p, g, w, fade)
         part = part_of(later.count, later.drift)
-        alone = compressed_sums.single(sets, LAW, g, b, w, fade, own).value
+        alone = compressed_sums.single(LAW, p, g, b, w, fade, own).value
         given = compressed_sums.Split(jnp.diagonal(g), compressed_sums.sums(g), own)
-        return general, compressed_sums.closed_part(sets, LAW, span, b, given, taken, alone, part, nodes=32)
+        return general, compressed_sums.closed_part(LAW, p, span, b, given, taken, alone, part, nodes=32)
 
     general, found = both(jnp.asarray(density))
     np.testing.assert_allclose(found, general, rtol=0, atol=256 * EPS * np.abs(general).max())
@@ -75,12 +75,11 @@ def test_stated_slopes_are_those_of_the_sums():
     W, b, rng = problem()
     g, p, along = W.T @ W, jnp.asarray(0.2), jnp.asarray(rng.standard_normal((40, 40)))
     size, w = jnp.asarray(rng.uniform(1, 2, 40)), jnp.asarray(rng.uniform(5, 30, 40))
-    sets = groups_of(features.SparseUniform(p), n=40, dtype=b.dtype)
     square, cube = jnp.asarray(rng.uniform(-1, 1, (2, 40)))
     own = Aside(loss=jnp.zeros(40), square=square, cross=jnp.zeros(40), cube=cube)
 
     def alone(g, b, w, own=own):
-        return compressed_sums.single(sets, LAW, g, b, w, compressed_sums.faded(g, w), own)
+        return compressed_sums.single(LAW, p, g, b, w, compressed_sums.faded(g, w), own)
 
     def reached(g, size):
         return compressed_sums.reach_of(g, size)[0]
@@ -99,7 +98,7 @@ def test_stated_slopes_are_those_of_the_sums():
     _, by_w = jax.jvp(lambda w: alone(g, b, w).value, (w,), (jnp.ones(40),))
     _, by_g = jax.jvp(lambda g: alone(g, b, w).value, (g,), (along,))
     _, by_cube = jax.jvp(lambda cube: alone(g, b, w, own._replace(cube=cube)).value, (own.cube,), (jnp.ones(40),))
-    slope = (compressed_sums.single_slope(sets, LAW, g, b, w, compressed_sums.faded(g, w), own) * along).sum(0)
+    slope = (compressed_sums.single_slope(LAW, p, g, b, w, compressed_sums.faded(g, w), own) * along).sum(0)
     for found, truth in ((value.by_b, by_b), (value.by_w, by_w), (value.by_cube, by_cube), (slope, by_g)):
         np.testing.assert_allclose(found, truth, rtol=1e-11, atol=1e-13)
 

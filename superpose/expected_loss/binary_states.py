@@ -28,9 +28,8 @@ def _patterns(groups: Groups) -> np.ndarray | None:
 def states(known: forest.Forest, *, idle: tuple[int, ...] = ()) -> np.ndarray | None:
     """All patterns of active features, shape `(states, n)`, or None if they are more than `MOST_STATES`; some sets are `idle`."""
     patterns = np.zeros((1, len(known.parent)), bool)
-    if (
-        known.certain.count(False) - len(idle) >= MOST_STATES
-    ):  # each of these can be the last one down the forest that is active
+    last = known.certain.count(False) - len(idle)  # each of these can be the last one down the forest that is active
+    if last >= MOST_STATES:
         return None
     for root in dict.fromkeys(known.sets):
         roots = [int(i) for i in known.roots if known.sets[i] == root]

@@ -54,12 +54,9 @@ def _along(on: np.ndarray, b: Array) -> np.ndarray:
 def _share(law: Magnitude, gram: Array, b: Array, rows: np.ndarray, chance: Chance, others: int, own: bool) -> Array:
     """The part of inputs with so many other features active, and the own one, of `rows`, if `own`; shape `(n, ...)`."""
     outputs, n = gram.shape[:2]
-    ahead = np.array(list(combinations(range(1, n), others)), int).reshape(
-        comb(n - 1, others), others
-    )  # of the own one, modulo n
-    active = (
-        rows[:, None, None] + np.insert(ahead, 0, 0, axis=1)[None]
-    ) % n  # (outputs, choices, 1 + others), the own one first
+    ahead = list(combinations(range(1, n), others))  # of the own one, modulo n
+    ahead = np.insert(np.array(ahead, int).reshape(comb(n - 1, others), others), 0, 0, axis=1)
+    active = (rows[:, None, None] + ahead[None]) % n  # (outputs, choices, 1 + others), the own one first
     weight = chance((active[..., None] == np.arange(n))[:, :, 1 - own :].any(2))
     g = [gram[np.arange(outputs)[:, None], active[:, :, k]] for k in range(1 - own, 1 + others)]
     c = jnp.broadcast_to(b[:, None], weight.shape)

@@ -18,7 +18,6 @@ direct product takes over.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -40,7 +39,7 @@ from superpose.expected_loss.compressed_sums import (
     Sums,
     Taken,
     closed_part,
-    density_of,
+    diagonal,
     faded,
     period,
     reach_of,
@@ -72,7 +71,7 @@ from superpose.expected_loss.fourier_series import (
     slopes_of,
     turns,
 )
-from superpose.expected_loss.groups import Groups, at_own, combine, of_own, own_rows, product
+from superpose.expected_loss.groups import Groups, combine, product
 from superpose.expected_loss.own_feature import Aside
 from superpose.expected_loss.period import Period
 from superpose.expected_loss.shares import SMALLEST, Shares, left_of, part_of
@@ -83,8 +82,7 @@ FEWEST = 32
 LARGE = 4
 """Overlaps of each output that stay factors of their own: an antipodal partner, the rest of a pentagon."""
 ALLOWED = 0.1
-"""The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error. Where outputs
-have no target E y^2 stands for E x^2."""
+"""The last terms of the Chebyshev series may add this times `nodes^-3 E x^2`: a tenth of that is seen as its error."""
 FARTHEST = 10.0
 """The largest tau: beyond, what a share does near 0 falls between the points, and no last term tells."""
 
@@ -95,7 +93,10 @@ def terms_for(nodes: int) -> int:
 
 
 def applies(groups: Groups, law: Magnitude) -> bool:
-    """To many independent features of one density, of a law that compresses; not without targets, as third derivatives are off."""
+    """Whether outputs are to give features, which are independent, of one density, of a law that compresses, and many.
+
+    Moments without targets have Hessians that take a third derivative, which is off here.
+    """
     return groups.targets and groups.independent and groups.equal and law.compresses and len(groups.density) >= FEWEST
 
 
@@ -110,18 +111,18 @@ class Large(NamedTuple):
     rest: Array
 
 
-def _large(groups: Groups, g: Array) -> Large:
+def _large(g: Array) -> Large:
     """By a key, |g| with the row in its last digits: no two are equal, and a maximum tells where it is."""
     real, whole = g.dtype, jnp.int64 if g.dtype == jnp.float64 else jnp.int32
-    row, own = jnp.arange(len(g), dtype=whole), jnp.asarray(own_rows(groups, g.shape[1]), whole)
+    row = jnp.arange(len(g), dtype=whole)
     digits = 2 ** math.ceil(math.log2(len(g))) - 1
     bits = jax.lax.bitcast_convert_type(jnp.abs(jax.lax.stop_gradient(g)) + 1, whole)
     key = jax.lax.bitcast_convert_type((bits & ~digits) | row[:, None], real)
-    key = jnp.where(at_own(groups, g), 0, key)
+    key = jnp.where(row[:, None] == row[None], 0, key)
     chosen = [kept(key.max(0))]
     for _ in range(LARGE - 1):
         chosen.append(kept(jnp.where(key < chosen[-1][None], key, 0).max(0)))
-    index = [own] + [jax.lax.bitcast_convert_type(x, whole) & digits for x in chosen]
+    index = [row] + [jax.lax.bitcast_convert_type(x, whole) & digits for x in chosen]
     compressed = (key < chosen[-1][None]) & (key > 0)
     rest = jnp.where(compressed, jnp.abs(jax.lax.stop_gradient(g)), 0).max(0)
     return Large(jnp.stack(index).astype(jnp.int32), compressed, rest)
@@ -215,21 +216,22 @@ class Passed(NamedTuple):
 
 
 def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span: Period, nodes: int) -> Passed:
-    k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, density_of(groups)
+    k, theta, p = node_numbers(nodes, g), 2 * np.pi / span.length, groups.density[0]
     w = kept(highest(span, nodes))
     fade = kept(faded(g, w))
-    alone, found = single(groups, law, g, b, w, fade, given.own), turning_up(law, p, g, w, fade)
+    alone, found = single(law, p, g, b, w, fade, given.own), turning_up(law, p, g, w, fade)
     part, to_later = jax.vjp(part_of, found.count, found.drift)
-    large = _large(groups, g)
+    large = _large(g)
     overlaps = kept(jnp.take_along_axis(g, large.index, axis=0))
     bulk = _bulk(law, p, theta, g, large, k)
-    left = left_of(p, nodes * theta[None] * overlaps, len(g), SPREAD)
+    left = left_of(p, nodes * theta[None] * overlaps, len(b), SPREAD)
 
     def closed_from(x: Closed) -> tuple[Array, Array]:
         w = 2 * np.pi / x.length
-        large = left_of(p, nodes * w[None] * x.overlaps, len(g), SPREAD)
+        large = left_of(p, nodes * w[None] * x.overlaps, len(b), SPREAD)
         taken = _taken(x.shares, w / bulk.tau, large, x.overlaps)
-        closed = closed_part(groups, law, span._replace(length=x.length), x.b, x.given, taken, x.alone, x.part, nodes=nodes)
+        moved = span._replace(length=x.length)
+        closed = closed_part(law, p, moved, x.b, x.given, taken, x.alone, x.part, nodes=nodes)
         return closed, taken.log
 
     (closed, log), pull = jax.vjp(closed_from, Closed(span.length, b, overlaps, given, bulk.shares, alone.value, part))
@@ -250,8 +252,7 @@ def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span
     of_share = jax.lax.complex(by_closed.shares[0], -by_closed.shares[1])
     of_series = chebyshev.added(chebyshev.pulled(bulk.of_q, of_one), chebyshev.pulled(bulk.of_log, of_log))
     of_shares = chebyshev.pulled(bulk.of_shares, of_share)
-    square = p * law.moments[1] * (jnp.ones_like(b) if groups.targets else given.known.square)
-    holds = _holds(jnp.sum if groups.targets else jnp.asarray, square, nodes, bulk, (of_one, of_log, of_share))
+    holds = _holds(p * law.moments[1], nodes, bulk, (of_one, of_log, of_share))
     return Passed(
         closed=closed,
         series=series,
@@ -275,20 +276,20 @@ def _pass(groups: Groups, law: Magnitude, g: Array, b: Array, given: Split, span
     )
 
 
-def _holds(together: Callable, square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, Array]) -> Array:
-    """Whether the last Chebyshev terms of each sum, times what it enters the losses with, are small beside `square`, (i,)."""
+def _holds(square: Array, nodes: int, bulk: Bulk, factors: tuple[Array, Array, Array]) -> Array:
+    """Whether the last Chebyshev terms of each sum, times what it enters the losses with, are small enough."""
     series = bulk.of_q, bulk.of_log, bulk.of_shares
     errors = [jnp.abs(x) * chebyshev.last_terms(f, bulk.moments) for x, f in zip(factors, series, strict=True)]
-    error = sum((x.sum(0) for x in errors), jnp.zeros_like(square))
+    error = sum((x.sum() for x in errors), jnp.zeros_like(square))
     share = max(ALLOWED * nodes**-3.0, 100 * float(jnp.finfo(error.dtype).eps))
-    return jnp.all(together(error) <= share * together(square)) & (bulk.tau < FARTHEST)
+    return (error <= share * square * bulk.x.shape[1]) & (bulk.tau < FARTHEST)
 
 
 def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> Array:
     """As `fourier_series.losses`, of one model."""
-    p = density_of(groups)
-    given = split(groups, law, of_own(groups, g), b, sums(without_own(groups, g)))
-    left = with_own(groups, g, given.overlap)
+    p = groups.density[0]
+    given = split(law, p, diagonal(g), b, sums(without_own(g)))
+    left = with_own(g, given.overlap)
     reached, _ = reach_of(left, kept(size_of(given.known)))
     done = _pass(groups, law, left, b, given, period(law, p, given.known, reached, b, nodes=nodes), nodes)
 
@@ -300,9 +301,9 @@ def losses(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) ->
 
 def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int) -> tuple[Array, Array, Array]:
     """As `fourier_series.losses_and_slopes`, of one model."""
-    p = density_of(groups)
-    given, to_given = jax.vjp(partial(split, groups, law), of_own(groups, g), b, sums(without_own(groups, g)))
-    given, left = kept(given), with_own(groups, g, given.overlap)
+    p = groups.density[0]
+    given, to_given = jax.vjp(partial(split, law, p), diagonal(g), b, sums(without_own(g)))
+    given, left = kept(given), with_own(g, given.overlap)
     size, to_size = jax.vjp(size_of, given.known)
     size = kept(size)
     reached, by_size = reach_of(left, size)
@@ -327,7 +328,7 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
     by_given = Split(
         overlap=by.given.overlap + by_overlap,
         known=jax.tree.map(lambda *x: sum(x), by.given.known, by_known, through_size),
-        own=by.given.own._replace(cube=jax.tree.map(lambda x, y: x + by_cube + y, by.given.own.cube, found.cube)),
+        own=by.given.own._replace(cube=jax.tree.map(lambda *x: sum(x), by.given.own.cube, by_cube, found.cube)),
     )
     by_own, through_given, by_others = to_given(by_given)
     by_g = kept(
@@ -346,11 +347,11 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
 
     def compressed(g: Array, b: Array) -> tuple[Array, Array, Array]:
         slopes = by_g.scale[None] * chebyshev.slope(by_g.polynomial, done.bulk.x)
-        slopes = slopes.at[done.large, np.arange(len(b))].set(by_g.large)
+        slopes = slopes.at[done.large, np.arange(len(g))].set(by_g.large)
         slopes = slopes + sums_slope(g, by_g.known) + reach_slope(g, size, by_g.reached)
-        slopes = slopes + by_g.alone[None] * single_slope(groups, law, g, b, w, done.fade, given.own)
+        slopes = slopes + by_g.alone[None] * single_slope(law, p, g, b, w, done.fade, given.own)
         slopes = slopes + turning_up_slope(law, p, g, w, done.fade, by_g.later)
-        return done.closed + done.series, with_own(groups, slopes, by_g.own), by_b
+        return done.closed + done.series, with_own(slopes, by_g.own), by_b
 
     direct = partial(fourier_series.losses_and_slopes, groups, law, nodes=nodes, spread=SPREAD)
     return chosen(done.holds, compressed, direct, g, b)
@@ -376,9 +377,7 @@ def _series_slopes(groups: Groups, done: Passed, nodes: int, b: Array) -> Slopes
     moved = chebyshev.growth(done.of_series, done.bulk.moments) + (overlaps * held).sum(0)
     found = slopes_of(span, b, done.terms, held, moved, done.own)
     _, pull = jax.vjp(
-        lambda g, T: left_of(density_of(groups), 2 * np.pi * nodes / T[None] * g, len(groups.density), SPREAD),
-        overlaps,
-        span.length,
+        lambda g, T: left_of(groups.density[0], 2 * np.pi * nodes / T[None] * g, len(b), SPREAD), overlaps, span.length
     )
     by_g, by_length = pull(found.value[None] / done.taken.c - by_c)
     return found._replace(overlap=held + by_g, length=found.length + by_length)

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.stored import kept
 from superpose.expected_loss import shares
 from superpose.expected_loss.fourier_series import highest, rest_of
-from superpose.expected_loss.groups import Groups, at_own
 from superpose.expected_loss.low_order import fourth_of_many, low_cost, low_total, moments_of_outputs, own_moments
-from superpose.expected_loss.own_feature import NONE, Aside, from_sums, without_target
+from superpose.expected_loss.own_feature import NONE, Aside, from_sums
 from superpose.expected_loss.period import ORDER, SHORTEST, SMOOTH, TAIL, Period, bennett, norm_from, positive_part, reach
 from superpose.expected_loss.shares import cut_of, later, later_slopes, left_of
 from superpose.features import Magnitude
@@ -47,19 +47,24 @@ def sums_slope(g: Array, factors: Sums) -> Array:
     return first + g * (2 * square + g * (3 * cube + 4 * fourth * g))
 
 
-def density_of(groups: Groups) -> Array:
-    """The one density of all features."""
-    return groups.density[-1]
+def diagonal(g: Array) -> Array:
+    """`g[i, i]`, shape (n,)."""
+    return g[np.arange(len(g)), np.arange(len(g))]
 
 
-def without_own(groups: Groups, g: Array) -> Array:
-    """Overlaps with those of outputs with their own features set to 0."""
-    return jnp.where(at_own(groups, g), 0, g)
+def _on_diagonal(g: Array) -> Array:
+    """Where j = i, `(n, n)`."""
+    return jnp.asarray(np.eye(len(g), dtype=bool))
 
 
-def with_own(groups: Groups, g: Array, own: Array) -> Array:
-    """Overlaps with those of outputs with their own features set to these."""
-    return jnp.where(at_own(groups, g), own[None], g)
+def without_own(g: Array) -> Array:
+    """Overlaps with those of outputs with themselves set to 0."""
+    return jnp.where(_on_diagonal(g), 0, g)
+
+
+def with_own(g: Array, own: Array) -> Array:
+    """Overlaps with those of outputs with themselves set to these."""
+    return jnp.where(_on_diagonal(g), own[None], g)
 
 
 class Split(NamedTuple):
@@ -70,11 +75,8 @@ class Split(NamedTuple):
     own: Aside
 
 
-def split(groups: Groups, law: Magnitude, overlap: Array, b: Array, others: Sums) -> Split:
+def split(law: Magnitude, p: Array, overlap: Array, b: Array, others: Sums) -> Split:
     """From the overlap as it is and sums over all other features, so that nothing is subtracted."""
-    if not groups.targets:
-        return Split(overlap, others, without_target(b))
-    p = density_of(groups)
     mean = p * law.moments[0]
     about = mean * others.first, (p * law.moments[1] - mean**2) * others.square, others.rise, others.rise - others.first
     away, own = from_sums(law, jnp.broadcast_to(p, b.shape), overlap, b, about)
@@ -147,37 +149,36 @@ class Single(NamedTuple):
     by_cube: Array
 
 
-def _weights(groups: Groups, g: Array, w: Array, fade: Array) -> tuple[Array, Array]:
+def _weights(p: Array, g: Array, w: Array, fade: Array) -> tuple[Array, Array]:
     """`p / c_j`, and 0 for the own feature, `(j, i)`; and its slope in `t = w g_ij`."""
-    p = density_of(groups)
     cut, fallen = cut_of(p, len(g)), fade ** round(FADE / SPREAD)
-    weights = jnp.where(at_own(groups, g), 0, p / (1 - cut * p * (1 - fallen)))
+    weights = jnp.where(_on_diagonal(g), 0, p / (1 - cut * p * (1 - fallen)))
     return weights, weights**2 * (2 / SPREAD * cut) * (w[None] * g) * fallen
 
 
-def single(groups: Groups, law: Magnitude, g: Array, b: Array, w: Array, fade: Array, own: Aside = NONE) -> Single:
+def single(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: Array, own: Aside = NONE) -> Single:
     """`Single` from all overlaps; cubes cost as much as squares, and mostly no output has them."""
     if own.cube is None:
-        return _single(groups, law, g, b, w, fade, own)
+        return _single(law, p, g, b, w, fade, own)
     return jax.lax.cond(
         jnp.any(own.cross == 0),
-        lambda: _single(groups, law, g, b, w, fade, own),
-        lambda: _single(groups, law, g, b, w, fade, NONE),
+        lambda: _single(law, p, g, b, w, fade, own),
+        lambda: _single(law, p, g, b, w, fade, NONE),
     )
 
 
-def _single(groups: Groups, law: Magnitude, g: Array, b: Array, w: Array, fade: Array, own: Aside) -> Single:
+def _single(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: Array, own: Aside) -> Single:
     b = jnp.broadcast_to(b[None], g.shape)
-    weights, by_t = _weights(groups, g, w, fade)
+    weights, by_t = _weights(p, g, w, fade)
     cost, by_b = jax.jvp(lambda b: low_cost(law, b, g, own), (b,), (jnp.ones_like(g),))
     cubes = jnp.zeros_like(g) if own.cube is None else law.below_cube(b, g)
     return Single(*kept([x.sum(0) for x in (weights * cost, weights * by_b, by_t * g * cost, weights * cubes)]))
 
 
-def single_slope(groups: Groups, law: Magnitude, g: Array, b: Array, w: Array, fade: Array, own: Aside = NONE) -> Array:
+def single_slope(law: Magnitude, p: Array, g: Array, b: Array, w: Array, fade: Array, own: Aside = NONE) -> Array:
     """The slopes of `Single` in g_ij."""
     b = jnp.broadcast_to(b[None], g.shape)
-    weights, by_t = _weights(groups, g, w, fade)
+    weights, by_t = _weights(p, g, w, fade)
     cost, by_g = jax.jvp(lambda g: low_cost(law, b, g, own), (g,), (jnp.ones_like(g),))
     return weights * by_g + by_t * w[None] * cost
 
@@ -223,8 +224,8 @@ def taken_by(left: Array, g: Array) -> Taken:
 
 
 def closed_part(
-    groups: Groups,
     law: Magnitude,
+    p: Array,
     span: Period,
     b: Array,
     given: Split,
@@ -235,7 +236,7 @@ def closed_part(
     nodes: int,
 ) -> Array:
     """`fourier_series.closed_part`, from sums."""
-    n, p, mu, known, overlap = len(groups.density), density_of(groups), law.moments, given.known, given.overlap
+    n, mu, known, overlap = len(b), law.moments, given.known, given.overlap
     log = taken.log + jnp.log(part)
     whole, more = jnp.exp(log), -jnp.expm1(log)
     s1, s2, s3, s4 = (m * p * x for m, x in zip(mu, known[:4], strict=True))

@@ -49,7 +49,7 @@ def low_cost(law: Magnitude, b: Array, g: Array, own: Aside) -> Array:
 def low_total(law: Magnitude, own: Aside, b: Array, overlap: Array, none: Array, single: Array, alone: Array) -> Array:
     """`low_order` from the measure left to y = b, the sum over other features, and the measure of the own one, of this overlap."""
     idle = low_cost(law, b, jnp.zeros_like(b), own)
-    if own is NONE:
+    if own.cube is None:
         return none * idle + single + alone * law.relu_error(b, overlap)
     return none * idle + single + alone * jnp.where(own.cross > 0, law.relu_error(b, overlap), idle)
 

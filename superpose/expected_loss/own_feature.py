@@ -42,12 +42,6 @@ NONE = Aside(loss=0.0, square=1.0, cross=1.0, cube=None)
 """Where all overlaps stay as they are."""
 
 
-def without_target(b: Array) -> Aside:
-    """Of outputs that are to give no feature: `E r(y)^2` alone."""
-    none = jnp.zeros_like(b)
-    return Aside(loss=none, square=none + 1, cross=none, cube=None)
-
-
 def applies(groups: Groups, law: Magnitude) -> bool:
     """Whether outputs are to give features, which are independent, of a law that has the closed form."""
     return groups.targets and groups.independent and law.has_cubes

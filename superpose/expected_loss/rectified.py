@@ -37,7 +37,7 @@ def rectified_moments(
     With `A = W^T W` and c = b they make the loss: `relu_output = sum_i I_i (E x_i^2 - 2 cross_ii + square_i)`. The
     methods are those of `relu_output`: up to three uniform features and binary ones of at most 1,024 states have no error.
     `mean` and `cross` are half the slopes of the `square` that is returned. With 64 nodes `square` was within 1e-6 of `E y^2`, and
-    `mean` and `cross` within 2e-5 of `E y^2` to the half, in 1,240 random rows of 7 and 48 uniform features. What more nodes change
+    `mean` and `cross` within 2e-5 of `E y^2` to the half, in 840 random rows of 7 and 48 uniform features. What more nodes change
     tells the error; a pre-activation that is almost never positive is not known to a share of itself.
 
     Differentiable in A and c, twice (reverse mode first, then forward for Hessians); not in the distribution.
