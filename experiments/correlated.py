@@ -113,7 +113,12 @@ def figure(dataset: xr.Dataset) -> go.Figure:
             arm = "ABC"[i // 2]
             colour = TEMPLATE.layout.colorway[i // 2]
             marker = {"size": [0, 11], "symbol": ("circle", "square", "diamond")[i // 2], "color": colour}
-            look = {"mode": "lines+markers+text", "text": ["", arm], "textposition": "top center", "showlegend": False}
+            look = {
+                "textposition": f"{'top' if y > 0 else 'bottom'} center",
+                "mode": "lines+markers+text",
+                "text": ["", arm],
+                "showlegend": False,
+            }
             drawn.add_trace(go.Scatter(x=[0, x], y=[0, y], marker=marker, line={"color": colour}, **look), 1, column)
         drawn.update_xaxes(range=[-1.5, 1.5], row=1, col=column)
         drawn.update_yaxes(range=[-1.5, 1.5], scaleanchor=f"x{column if column > 1 else ''}", row=1, col=column)
