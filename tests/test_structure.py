@@ -15,8 +15,9 @@ ROOMS = {
     "features": {"_jax"},
     "toy_model": set(),
     "hidden_layer": {"toy_model"},
+    "autoencoder": set(),
     # the exact loss
-    "expected_loss": {"_jax", "features", "toy_model"},
+    "expected_loss": {"_jax", "autoencoder", "features", "toy_model"},
     # what is in a matrix of directions
     "weights": set(),
     "frames": set(),

@@ -9,6 +9,8 @@ from superpose.expected_loss.accuracy import MOST_NODES, error_estimate, nodes_f
 from superpose.expected_loss.active_count import Parts, loss_by_active, sample_active
 from superpose.expected_loss.approximations import linear, mean_field
 from superpose.expected_loss.inputs import FEWEST, Importance
+from superpose.expected_loss.networks import autoencoder, autoencoder_error, autoencoder_nodes_for, one_hidden_layer
+from superpose.expected_loss.pair_moments import pair_moments
 from superpose.expected_loss.rectified import RectifiedMoments, rectified_moments
 from superpose.expected_loss.relu import output_losses, relu_output
 
@@ -18,12 +20,17 @@ __all__ = [
     "Importance",
     "Parts",
     "RectifiedMoments",
+    "autoencoder",
+    "autoencoder_error",
+    "autoencoder_nodes_for",
     "error_estimate",
     "linear",
     "loss_by_active",
     "mean_field",
     "nodes_for",
+    "one_hidden_layer",
     "output_losses",
+    "pair_moments",
     "rectified_moments",
     "relu_output",
     "sample_active",

@@ -75,6 +75,20 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
     return value, *pull(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
 
+def pair_moments_and_slopes(groups: Groups, law: Magnitude, pair: tuple, *, nodes: int) -> tuple[Array, tuple]:  # noqa: ARG001
+    """`E r(y) r(z)` of `y = c + g.x` and `z = d + h.x`, g and h of shape (n, pairs), and its slopes in g, c, h, d."""
+    patterns = _patterns(groups)
+    assert patterns is not None
+    x, likely = jnp.asarray(patterns, pair[1].dtype), _probabilities(groups, patterns)
+
+    def moments(pair: tuple) -> Array:
+        y, z = (jnp.maximum(c + jnp.tensordot(x, g, 1, precision="highest"), 0) for g, c in (pair[:2], pair[2:]))
+        return (likely * y * z).sum(0)
+
+    found, pull = jax.vjp(moments, pair)
+    return found, *pull(jnp.ones_like(found))
+
+
 def _probabilities(groups: Groups, patterns: np.ndarray) -> Array:
     """`P(A)` of each pattern, shape `(states, ...)`: of each feature whose parent is active, that it is or is not."""
     parent = np.array(groups.coupling.parent)

@@ -9,6 +9,8 @@ On nodes k theta, k = 1, 2, ..., a recurrence takes no sine or cosine. Let z = e
 
 Unlike `(e^{it} - 1) / (it)`, nothing cancels where t is small, so a feature that is all but ignored keeps its gradient, in
 float32 too. A node costs a few complex products an element.
+
+Where phases are known from elsewhere, as on a grid in two dimensions, psi and psi' follow from t and `z = e^{it/2}`.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,8 @@ from jaxtyping import Array, Complex, Float
 from superpose._jax.complex_numbers import phase, scaled, times_i_power
 
 Real = Float[Array, "..."]
-Values = list[Complex[Array, "..."]]
+Complexes = Complex[Array, "..."]
+Values = list[Complexes]
 
 
 class Recurrence(NamedTuple):
@@ -82,6 +85,38 @@ def uniform_recurrence(theta: Real, order: int) -> Recurrence:
         return (power * z, sums), values
 
     return Recurrence((jnp.ones_like(z), [jnp.zeros_like(z)] * (order + 1)), step)
+
+
+def uniform_on_phase(t: Real, z: Complexes) -> tuple[Complexes, Complexes]:
+    """`psi = z s`, `psi' = z (s' + i s / 2)` with `s = sin(t/2) / (t/2)`."""
+    s, slope = _sinc(t, z.real, 2 * z.imag, 24)
+    return scaled(s, z), jax.lax.complex(z.real * slope - z.imag * s / 2, z.imag * slope + z.real * s / 2)
+
+
+def _sinc(t: Real, cosine: Real, sine: Real, bend: int) -> tuple[Real, Real]:
+    """`s = sine / t`, about `1 - t^2 / bend` near 0, and `s' = (cosine - s) / t`."""
+    near = jnp.abs(t) < jnp.finfo(t.dtype).eps ** 0.2  # where what is left out of both is about as large as rounding
+    inverse = 1 / jnp.where(near, 1, t)
+    s = jnp.where(near, 1 - t * t / bend, sine * inverse)
+    return s, jnp.where(near, -2 * t / bend, (cosine - s) * inverse)
+
+
+def binary_on_phase(t: Real, z: Complexes) -> tuple[Complexes, Complexes]:  # noqa: ARG001
+    """`psi = z^2`, `psi' = i z^2`."""
+    return z * z, times_i_power(z * z, 1)
+
+
+def symmetric_on_phase(t: Real, z: Complexes) -> tuple[Complexes, Complexes]:
+    """`psi = sin(t) / t`, real."""
+    z = z * z
+    s, slope = _sinc(t, z.real, z.imag, 6)
+    return jax.lax.complex(s, jnp.zeros_like(s)), jax.lax.complex(slope, jnp.zeros_like(s))
+
+
+def exponential_on_phase(t: Real, z: Complexes) -> tuple[Complexes, Complexes]:  # noqa: ARG001
+    """As `exponential_derivatives`: no phase is needed."""
+    psi, slope = exponential_derivatives(t, 1)
+    return psi, slope
 
 
 def binary_derivatives(t: Real, order: int) -> Values:

@@ -26,7 +26,8 @@ class Magnitude(NamedTuple):
 
     `moments` are E u, .., E u^4. `quantile(q)` turns a uniform number into a draw. `derivatives(t, order)` lists
     psi(t), psi'(t), ... up to `order`, accurate near t = 0 too, and `recurrence(theta, order)` the same at k theta, k = 1, 2, ...
-    `relu_square(b, g)` and `relu_error(b, g)` are `E r(b + g u)^2` and `E (u - r(b + g u))^2`, elementwise.
+    `relu_square(b, g)` and `relu_error(b, g)` are `E r(b + g u)^2` and `E (u - r(b + g u))^2`, `relu_product(b, g, c, h)` is
+    `E r(b + g u) r(c + h u)`, elementwise. `on_phase(t, z)` gives psi(t) and psi'(t) from t and `z = e^{it/2}`.
 
     What a method needs besides, for laws that have it: `below_cube(b, g)`, `E r(-b - g u)^3`, and `own_cube(a)`, the c of
     `superpose.expected_loss.own_feature`; `flat`, the density of u is constant on its support; `constant`, u = 1;
@@ -41,6 +42,8 @@ class Magnitude(NamedTuple):
     recurrence: Callable[[Real, int], characteristic.Recurrence]
     relu_square: Callable[[Real, Real], Real]
     relu_error: Callable[[Real, Real], Real]
+    relu_product: Callable[[Real, Real, Real, Real], Real]
+    on_phase: Callable[[Real, characteristic.Complexes], tuple[characteristic.Complexes, characteristic.Complexes]]
     below_cube: Callable[[Real, Real], Real] = _no_form
     own_cube: Callable[[Real], Real] = _no_form
     flat: bool = False
@@ -134,6 +137,41 @@ def _relu(y: Real) -> Real:
     return jnp.maximum(y, 0)
 
 
+def _both_positive(lines: tuple[tuple[Real, Real], ...], low: float, high: float) -> tuple[Real, Real]:
+    """The interval of `[low, high]` on which all lines `b + g u` are positive, of length 0 where there is none."""
+    start, end = jnp.asarray(low), jnp.asarray(high)
+    for b, g in lines:
+        u = -b / jnp.where(g == 0, 1, g)
+        start = jnp.maximum(start, jnp.where(g > 0, u, low))
+        end = jnp.minimum(end, jnp.where(g < 0, u, jnp.where((g == 0) & (b <= 0), low, high)))
+    start = jnp.minimum(start, high)
+    return start, jnp.maximum(start, end)
+
+
+def _flat_product(low: float) -> Callable[[Real, Real, Real, Real], Real]:
+    """`relu_product` of U[low, 1]: Simpson's rule where both are positive; all its terms are."""
+
+    def relu_product(b: Real, g: Real, c: Real, h: Real) -> Real:
+        start, end = _both_positive(((b, g), (c, h)), low, 1.0)
+        (y, y_end), (z, z_end) = ((x + k * start, x + k * end) for x, k in ((b, g), (c, h)))
+        return (end - start) / (6 * (1 - low)) * (2 * (y * z + y_end * z_end) + y * z_end + y_end * z)
+
+    return relu_product
+
+
+def _exponential_product(b: Real, g: Real, c: Real, h: Real) -> Real:
+    """With `v = u - start` from where both are positive on: `e^{-start} int_0^D e^{-v} (y + g v)(z + h v) dv`, D its length."""
+    start, end = _both_positive(((b, g), (c, h)), 0.0, jnp.inf)
+    some = jnp.isfinite(start)
+    start = jnp.where(some, start, 0)
+    length = jnp.where(jnp.isfinite(end), end - start, 0)
+    tail = jnp.where(jnp.isfinite(end), jnp.exp(-length), 0)
+    y, z = b + g * start, c + h * start
+    none, one, two = -jnp.expm1(-length) * 1.0, 1 - tail * (1 + length), 2 - tail * (2 + length * (2 + length))
+    none = jnp.where(jnp.isfinite(end), none, 1)
+    return jnp.where(some, jnp.exp(-start) * (y * z * none + (y * h + z * g) * one + g * h * two), 0)
+
+
 def _exponential_tail(b: Real, g: Real) -> tuple[Real, Real]:
     """`e^{-u}` and `u` at the crossing `u = -b/g >= 0`; where there is none, u = 0."""
     u = _crossing(b, g, 0.0, jnp.inf)
@@ -174,6 +212,8 @@ UNIFORM = Magnitude(
     recurrence=characteristic.uniform_recurrence,
     relu_square=_UNIFORM_SQUARE,
     relu_error=_UNIFORM_ERROR,
+    relu_product=_flat_product(0.0),
+    on_phase=characteristic.uniform_on_phase,
     below_cube=lambda b, g: _mean_below_cube(b, b + g),
     own_cube=lambda a: (1 + a) / (3 * a**2),
     flat=True,
@@ -190,6 +230,8 @@ BINARY = Magnitude(
     recurrence=characteristic.binary_recurrence,
     relu_square=lambda b, g: _relu(b + g) ** 2,
     relu_error=lambda b, g: (1 - _relu(b + g)) ** 2,
+    relu_product=lambda b, g, c, h: _relu(b + g) * _relu(c + h),
+    on_phase=characteristic.binary_on_phase,
     below_cube=lambda b, g: _relu(-b - g) ** 3,
     own_cube=jnp.zeros_like,
     constant=True,
@@ -205,6 +247,8 @@ SYMMETRIC = Magnitude(
     recurrence=characteristic.symmetric_recurrence,
     relu_square=_SYMMETRIC_SQUARE,
     relu_error=_SYMMETRIC_ERROR,
+    relu_product=_flat_product(-1.0),
+    on_phase=characteristic.symmetric_on_phase,
     flat=True,
 )
 """u ~ U[-1, 1]; psi(t) = sin(t) / t."""
@@ -218,5 +262,7 @@ EXPONENTIAL = Magnitude(
     recurrence=characteristic.exponential_recurrence,
     relu_square=_exponential_relu_square,
     relu_error=_exponential_relu_error,
+    relu_product=_exponential_product,
+    on_phase=characteristic.exponential_on_phase,
 )
 """u ~ Exp(1); psi(t) = 1 / (1 - it)."""

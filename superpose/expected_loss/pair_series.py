@@ -1,0 +1,209 @@
+"""`E r(y) r(z)` of two pre-activations by a Fourier series in two dimensions, with its slopes.
+
+`y = c + g.x` and `z = d + h.x` have the characteristic function `Phi(u, v) = e^{i(uc + vd)} prod_s phi_s(u g + v h)`. As in
+`fourier_series`, while y lies in [-T, T] and with `Y = 2 pi y / T`,
+
+    2 r(y) / T = P(Y) - sum_k cos(kY) / (pi k)^2,   P(Y) = Y^2 / (2 pi)^2 + Y / (2 pi) + 1 / 6.
+
+A parabola is nearly a sum of waves much longer than its interval: P is one over four frequencies, to 1e-9 in float64. So
+`2 r(y) / T = Re sum_k weight_k e^{ikY}`, and the expectation of a product of two such series is a sum of Phi over a lattice.
+
+`shares` takes the terms that fall off slowest out of Phi; they are `one_active` here. The frequencies k, j of both axes come in
+blocks. Their weight falls as 1 / (k j)^2, so blocks far from both axes count for nothing and are left out.
+
+Arrays are (feature or group s, sign, k, j, pair). Pairs do not know of each other.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled
+from superpose._jax.stored import kept
+from superpose.expected_loss.groups import Groups, group_sums, lift, product
+from superpose.expected_loss.period import period
+from superpose.expected_loss.shares import Shares, shares
+from superpose.features import Magnitude, forest
+
+BLOCK = 4
+"""Frequencies of each axis that are worked on at once; and those that stand for P, the first block."""
+REACH = 1.5
+"""Blocks in which all `k j` are above `nodes^REACH` are left out."""
+AT_ONCE = 2**15
+"""Numbers in an array of one block: so many pairs are worked on at once as stay within a CPU's cache."""
+
+
+class Pair(NamedTuple):
+    """`y = c + g.x` and `z = d + h.x` of each pair; g and h of shape (n, pairs), c and d of shape (pairs,)."""
+
+    g: Array
+    c: Array
+    h: Array
+    d: Array
+
+
+def moments_and_slopes(groups: Groups, law: Magnitude, pair: Pair, *, nodes: int) -> tuple[Array, Pair]:
+    """`E r(y) r(z)` of each pair, and its slopes."""
+    if len(pair.c) == 0:
+        return pair.c, pair
+    numbers, structure = jax.tree.flatten(groups)
+    numbers = [jnp.broadcast_to(lift(x, pair.g), (len(x), len(pair.c))) for x in numbers]
+
+    def some(numbers: list, pair: Pair) -> tuple[Array, Pair]:
+        return _some(jax.tree.unflatten(structure, numbers), law, pair, nodes)
+
+    width = max(8, AT_ONCE // (2 * BLOCK**2 * len(pair.g)) // 8 * 8)
+    return _in_parts(some, (numbers, pair), min(width, len(pair.c)))
+
+
+def _in_parts(f: Callable[..., tuple[Array, Pair]], arguments: tuple, width: int) -> tuple[Array, Pair]:
+    """`f(*arguments)` of so many pairs at a time, all on the last axis."""
+    count = jax.tree.leaves(arguments)[0].shape[-1]
+    parts = -(-count // width)
+
+    def cut(x: Array) -> Array:
+        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, parts * width - count)], mode="edge")
+        return jnp.moveaxis(padded.reshape(*x.shape[:-1], parts, width), -2, 0)
+
+    def join(x: Array) -> Array:
+        return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :count]
+
+    return jax.tree.map(join, jax.lax.map(lambda part: f(*part), jax.tree.map(cut, arguments)))
+
+
+def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int) -> tuple[Array, Pair]:
+    def parts(pair: Pair) -> tuple[Array, Array, Pair, Shares]:
+        """What the shares take out; the unit of the series; and what it is made from: in units of the periods."""
+        g, c, h, d = pair
+        S, T = (period(groups, law, *x, nodes=nodes).length for x in ((g, c), (h, d)))
+        unit = Pair(*(2 * np.pi * x / t for x, t in zip(pair, (S, S, T, T), strict=True)))
+        far = jnp.sqrt(unit.g**2 + unit.h**2 + jnp.finfo(c.dtype).tiny)
+        taken = shares(groups, law, nodes * far)
+        return one_active(groups, law, taken.taken_out, pair), S * T / 8, unit, taken
+
+    (few, size, unit, taken), pull = jax.vjp(parts, pair)
+    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, nodes)
+    by_taken = jax.tree.map(jnp.zeros_like, taken)._replace(left=size * by_left, part=size * by_part)
+    (slopes,) = pull((jnp.ones_like(few), total, jax.tree.map(lambda x: size * x, by_unit), by_taken))
+    never = _never_both(law, pair)
+    return jnp.where(never, 0, few + size * total), jax.tree.map(lambda x: jnp.where(never, 0, x), slopes)
+
+
+def one_active(groups: Groups, law: Magnitude, taken: Shares, pair: Pair) -> Array:
+    """`E r(y) r(z)` over what the shares take out: nobody active, or one feature."""
+    g, c, h, d = pair
+    idle = taken.whole + (taken.others * (taken.left - groups.chance)).sum(0)
+    alone = taken.others[groups.member] * groups.alone
+    shape = g.shape
+    each = law.relu_product(jnp.broadcast_to(c, shape), g, jnp.broadcast_to(d, shape), h)
+    return idle * jnp.maximum(c, 0) * jnp.maximum(d, 0) + (alone * each).sum(0)
+
+
+def _never_both(law: Magnitude, pair: Pair) -> Array:
+    """Whether y and z are never positive at once, since a mean of both never is: `s y + (1 - s) z`, s where an overlap cancels."""
+    g, c, h, d = pair
+    low, high = law.support
+    s = jnp.clip(h / jnp.where(h == g, 1, h - g), 0, 1)
+    s = jnp.concatenate([jnp.zeros_like(c)[None], jnp.ones_like(c)[None], s])
+    mean = s[:, None] * g + (1 - s[:, None]) * h
+    mean = jnp.where(jnp.abs(mean) <= 4 * jnp.finfo(c.dtype).eps * (jnp.abs(g) + jnp.abs(h)), 0, mean)
+    most = jnp.where(mean > 0, high * jnp.maximum(mean, 0), low * jnp.minimum(mean, 0) if low else 0).sum(1)
+    return jnp.any(s * c + (1 - s) * d + jnp.where(jnp.isnan(most), 0, most) <= 0, axis=0)
+
+
+def _frequencies(nodes: int, dtype: jnp.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies k of an axis and their complex weights, filled up to whole blocks with others of weight 0."""
+    whole, few = np.arange(1, nodes + 1), np.arange(BLOCK) * 3 * float(jnp.finfo(dtype).eps) ** (1 / 12)
+    y = np.cos(np.pi * np.arange(257) / 256)
+    waves = np.concatenate([np.cos(np.outer(y, few)), np.sin(np.outer(y, few))], axis=1)
+    even, odd = np.split(np.linalg.lstsq(waves, y**2 + y + 1 / 6)[0], 2)
+    k, weight = np.append(few / (2 * np.pi), whole), np.append(even - 1j * odd, -1 / (np.pi * whole) ** 2)
+    more = -len(k) % BLOCK
+    return np.pad(k, (0, more), mode="edge").reshape(-1, BLOCK), np.pad(weight, (0, more)).reshape(-1, BLOCK)
+
+
+def _blocks(nodes: int, k: np.ndarray) -> np.ndarray:
+    """Numbers of the blocks along both axes that are not left out."""
+    first = np.maximum(k[:, 0], 1)
+    return np.argwhere(np.multiply.outer(first, first) <= nodes**REACH)
+
+
+def _lattice(groups: Groups, law: Magnitude, taken: Shares, at: Pair, nodes: int) -> tuple[Array, Pair, Array, Array]:
+    """Twice the expectation of the product of both series over what the shares leave; its slopes in `at`, 1 - c and the part.
+
+    `2 Re a Re b = Re(a b + a conj b)`: both signs of j, on an axis. The product of characteristic functions does not depend on the
+    shares, so the slopes in them are those of what is taken out, a sum over single groups.
+    """
+    k, weight = _frequencies(nodes, at.c.dtype)
+    gain = 1 / taken.c
+    offset = gain * (taken.left - groups.chance)
+    sign = jnp.asarray([1.0, -1.0], at.c.dtype).reshape(2, 1, 1, 1)
+
+    def step(sums: tuple, block: tuple) -> tuple[tuple, None]:
+        k, j, of_k, of_j = (x.reshape(shape) for x, shape in zip(block, ((-1, 1, 1), (-1, 1)) * 2, strict=True))
+        a, b = k * at.g[:, None, None, None], j * at.h[:, None, None, None]
+        z, w, turn, other = kept((phase(a / 2), phase(b / 2), of_k * phase(k * at.c), of_j * phase(j * at.d)))
+        j = sign * j
+        psi, slope = law.on_phase(a + sign * b, z * _signed(sign, w))
+        turn = scaled(taken.whole, turn * _signed(sign, other))
+        left, single, by_psi = _left_and_slopes(groups, taken.part, gain, offset, psi, turn)
+        by_t, term = (by_psi * slope).real, left * turn
+        by_unit = Pair(
+            (k * by_t).sum((1, 2, 3)),
+            -(k * term.imag).sum((0, 1, 2)),
+            (j * by_t).sum((1, 2, 3)),
+            -(j * term.imag).sum((0, 1, 2)),
+        )
+        found = term.real.sum((0, 1, 2)), by_unit, (single * turn).real.sum((1, 2, 3)), turn.real.sum((0, 1, 2))
+        return jax.tree.map(jnp.add, sums, found), None
+
+    chosen = _blocks(nodes, k)
+    ks, js = (jnp.asarray(k[chosen[:, i]], at.c.dtype) for i in (0, 1))
+    of_ks, of_js = (jnp.asarray(weight[chosen[:, i]], phase(at.c).dtype) for i in (0, 1))
+    start = jax.tree.map(jnp.zeros_like, (at.c, at, taken.left, at.c))
+    (total, by_at, single, none), _ = jax.lax.scan(step, start, (ks, js, of_ks, of_js))
+    every = single.sum(0)
+    return total, by_at, taken.part * gain * (every - single), -(none + every)
+
+
+def _signed(sign: Array, z: Array) -> Array:
+    """Z and its conjugate."""
+    return jax.lax.complex(jnp.broadcast_to(z.real, jnp.broadcast_shapes(z.shape, sign.shape)), sign * z.imag)
+
+
+def _left(groups: Groups, part: Array, gain: Array, offset: Array, psi: Array) -> tuple[Array, Array]:
+    """What the shares leave of the product of characteristic functions, over that of all c, from psi of each feature.
+
+    `prod_s (1 + q_s) - part (1 + sum_s x_s)` with `q = gain active + offset` and `x_s = q_s - R_s / c_s`, R_s what has several
+    features of group s active. And x.
+    """
+    given, gain = lift(groups.given, psi), lift(gain, psi)
+    weighed = scaled(given, psi)
+    active = weighed if groups.independent else forest.active_part(groups.coupling, given, weighed)
+    q = jax.lax.complex(gain * active.real + lift(offset, psi), gain * active.imag)
+    one, rest = kept(product(q))
+    left, single = rest + scaled(1 - part, plus_one(one)), q
+    if groups.deep:
+        several = scaled(gain, active - group_sums(groups, scaled(lift(groups.alone, psi), psi)))
+        left, single = left + scaled(part, several.sum(0)), q - several
+    return left, single
+
+
+def _left_and_slopes(
+    groups: Groups, part: Array, gain: Array, offset: Array, psi: Array, weight: Array
+) -> tuple[Array, Array, Array]:
+    """`_left`, and the slope of `Re sum weight left` in psi: the real part of its product with a change counts."""
+    if not groups.independent:
+        left, pull, single = jax.vjp(partial(_left, groups, part, gain, offset), psi, has_aux=True)
+        return left, single, *pull(weight)
+    both = lift(gain, psi) * lift(groups.given, psi)
+    q = jax.lax.complex(both * psi.real + lift(offset, psi), both * psi.imag)
+    one, rest = kept(product(q))
+    left = rest + scaled(1 - part, plus_one(one))
+    others = quotient((one + rest)[None] - q, plus_one(q)) + (1 - part)
+    return left, q, scaled(both, weight[None] * others)
