@@ -117,7 +117,7 @@ def _penalised(config: Config, point: dict) -> dict:
     importance = features.geometric_importance(config.decay, n=config.n)
     random = toy_model.init(start_key, n=config.n, m=config.m)
     worth = importance > THRESHOLD * point["penalty"]
-    apart = toy_model.Params(W=jnp.eye(config.m, config.n) * worth, b=jnp.zeros(config.n))
+    apart = toy_model.Params(W=jnp.eye(config.m, config.n) * worth[None], b=jnp.zeros(config.n))
     last = point["restart"] == config.restarts
     start = jax.tree.map(lambda x, y: jnp.where(last, x, y).astype(jnp.float32), apart, random)
     data = (importance.astype(jnp.float32), jnp.asarray(point["penalty"], jnp.float32))

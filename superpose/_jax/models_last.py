@@ -142,6 +142,8 @@ def _tangents(pushed: Callable[..., Any], on_cpu: Callable[..., Any] | None = No
     @tangents.def_vmap
     def rule(size: int, mapped: list, *arguments: tuple) -> tuple[Any, Any]:  # pyright: ignore[reportUnusedFunction]
         varied, moves, fixed = arguments
+        if not any(jax.tree.leaves(tuple(mapped))):  # a derivative of all this is mapped, in several directions
+            return (found := pushed(varied, moves, fixed)), jax.tree.map(lambda _: False, found)
         if any(jax.tree.leaves((mapped[0], mapped[2]))):
             return _parts(tangents(*_merged(arguments, mapped, size)), size)
         moves = tuple(_lengthen(x, here, size) for x, here in zip(moves, mapped[1], strict=True))

@@ -75,15 +75,22 @@ def losses_and_slopes(groups: Groups, law: Magnitude, g: Array, b: Array, *, nod
     return value, *pull(jnp.ones_like(value))  # an output depends on its own row and bias alone
 
 
-def pair_moments_and_slopes(groups: Groups, law: Magnitude, pair: tuple, *, nodes: int) -> tuple[Array, tuple]:  # noqa: ARG001
-    """`E r(y) r(z)` of `y = c + g.x` and `z = d + h.x`, g and h of shape (n, pairs), and its slopes in g, c, h, d."""
+def pair_moments_and_slopes(
+    groups: Groups,
+    law: Magnitude,  # noqa: ARG001
+    pair: tuple,
+    *,
+    nodes: int,  # noqa: ARG001
+    line: bool,
+) -> tuple[Array, tuple]:
+    """`E r(y) r(z)`, or if `line` `E y r(z)`, of `y = c + g.x` and `z = d + h.x`, g and h of shape (n, pairs); and its slopes."""
     patterns = _patterns(groups)
     assert patterns is not None
     x, likely = jnp.asarray(patterns, pair[1].dtype), _probabilities(groups, patterns)
 
     def moments(pair: tuple) -> Array:
-        y, z = (jnp.maximum(c + jnp.tensordot(x, g, 1, precision="highest"), 0) for g, c in (pair[:2], pair[2:]))
-        return (likely * y * z).sum(0)
+        y, z = (c[None] + jnp.tensordot(x, g, 1, precision="highest") for g, c in (pair[:2], pair[2:]))
+        return (likely * (y if line else jnp.maximum(y, 0)) * jnp.maximum(z, 0)).sum(0)
 
     found, pull = jax.vjp(moments, pair)
     return found, *pull(jnp.ones_like(found))

@@ -10,7 +10,6 @@ and `rectified_moments` and `pair_moments` have all of it. An autoencoder on `h 
 
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -20,8 +19,9 @@ from superpose import autoencoder as model
 from superpose import features
 from superpose.expected_loss.accuracy import SAFETY
 from superpose.expected_loss.inputs import Importance, check_floats, check_importance, check_nodes
-from superpose.expected_loss.pair_moments import pair_moments
-from superpose.expected_loss.rectified import RectifiedMoments, rectified_moments
+from superpose.expected_loss.pair_moments import both_sides, line_nodes, of_pairs
+from superpose.expected_loss.pair_series import Pair
+from superpose.expected_loss.rectified import rectified_moments
 
 FINER = 2
 """So many times the nodes are what an autoencoder's nodes are held against."""
@@ -59,31 +59,49 @@ def autoencoder(
     """
     check_autoencoder(params, W, penalty, nodes)
     n = W.shape[1]
-    moments = latent_moments(params.W_enc @ W, params.b_enc, distribution, nodes)
+    moments = _of_latents(params, W, distribution, nodes)
     mean, cov = features.mean(distribution, n=n), features.covariance(distribution, n=n)
     away = W @ mean - params.b_dec
     spread = jnp.sum((W @ cov) * W) + away @ away
-    rest = _readout(moments, W @ moments.single.cross.T, params.W_dec, params.b_dec, jnp.ones_like(params.b_dec))
-    return spread + rest + penalty * model.sizes(params.W_dec, weighted=weighted) @ moments.single.mean
+    return spread + _of_outputs(params, moments, penalty, weighted=weighted)
 
 
 class LatentMoments(NamedTuple):
-    """Of latents `z = r(c + G x)`: `single`, those of each; `pairs` (L, L), `E z z^T`."""
+    """Of latents z and targets t: `mean` (L,), `E z`; `cross` (outputs, L), `E t z`; `pairs` (L, L), `E z z^T`."""
 
-    single: RectifiedMoments
+    mean: Array
+    cross: Array
     pairs: Array
 
 
-def latent_moments(G: Array, c: Array, distribution: features.Distribution, nodes: int) -> LatentMoments:
-    """All that a loss takes of latents."""
-    single = rectified_moments(G, c, distribution, nodes=max(64, 2 * nodes))
-    return LatentMoments(single, pair_moments(G, c, distribution, nodes=nodes))
+def latent_moments(
+    A: Float[Array, "o n"], G: Float[Array, "L n"], c: Float[Array, " L"], distribution: features.Distribution, nodes: int
+) -> LatentMoments:
+    """All that a loss takes of latents `z = r(c + G x)`, of targets `t = A x`."""
+    L, outputs = len(c), len(A)
+    row, latent = np.repeat(np.arange(outputs), L), np.tile(np.arange(L), outputs + 2)
+    first = jnp.concatenate([A[row], jnp.zeros_like(G), G])  # of t, of 1 and of the latents themselves
+    constant = jnp.concatenate([jnp.zeros(outputs * L, c.dtype), jnp.ones_like(c), c])
+    pair = Pair(first.T, constant, G[latent].T, c[latent])
+    line = of_pairs(pair, distribution, nodes=line_nodes(nodes), line=True)
+    cross, (mean, square) = line[: outputs * L].reshape(outputs, L), line[outputs * L :].reshape(2, L)
+    return LatentMoments(mean, cross, both_sides(G, c, square, distribution, nodes=nodes))
 
 
-def _readout(moments: LatentMoments, cross: Array, V: Array, a: Array, importance: Array) -> Array:
-    """`sum_i I_i [V_i.(E z z^T) V_i - 2 V_i.(E t_i z - a_i E z)]`; `cross` (outputs, L) is `E t_i z`."""
-    each = jnp.sum((V @ moments.pairs) * V, axis=1) - 2 * jnp.sum(V * (cross - a[:, None] * moments.single.mean), axis=1)
-    return importance @ each
+def _readout(moments: LatentMoments, V: Array, a: Array, importance: Array) -> Array:
+    """`sum_i I_i [V_i.(E z z^T) V_i - 2 V_i.(E t_i z - a_i E z)]`."""
+    crossed = moments.cross - a[:, None] * moments.mean[None]
+    return importance @ (jnp.sum((V @ moments.pairs) * V, axis=1) - 2 * jnp.sum(V * crossed, axis=1))
+
+
+def _of_latents(params: model.Params, W: Array, distribution: features.Distribution, nodes: int) -> LatentMoments:
+    return latent_moments(W, params.W_enc @ W, params.b_enc, distribution, nodes)
+
+
+def _of_outputs(params: model.Params, moments: LatentMoments, penalty: Array | float, *, weighted: bool) -> Array:
+    """The loss less `E |h - b_dec|^2`."""
+    rest = _readout(moments, params.W_dec, params.b_dec, jnp.ones_like(params.b_dec))
+    return rest + penalty * model.sizes(params.W_dec, weighted=weighted) @ moments.mean
 
 
 def autoencoder_error(
@@ -100,15 +118,10 @@ def autoencoder_error(
     `1.25 (|L(K) - L(2K)| + |sum_kl (D^T D)_kl (M(K) - M(2K))_kl| / 4)`, the second sum over sizes. Costs five times the loss.
     """
     check_autoencoder(params, W, penalty, nodes)
-    G, overlap = params.W_enc @ W, params.W_dec.T @ params.W_dec
-    coarse, fine = (latent_moments(G, params.b_enc, distribution, k) for k in (nodes, FINER * nodes))
-    losses = (
-        _readout(x, W @ x.single.cross.T, params.W_dec, params.b_dec, jnp.ones_like(params.b_dec))
-        + penalty * model.sizes(params.W_dec, weighted=weighted) @ x.single.mean
-        for x in (coarse, fine)
-    )
-    apart = jnp.sum(jnp.abs(overlap * (coarse.pairs - fine.pairs)))
-    return SAFETY * (jnp.abs(next(losses) - next(losses)) + apart / 4)
+    coarse, fine = (_of_latents(params, W, distribution, k) for k in (nodes, FINER * nodes))
+    losses = [_of_outputs(params, x, penalty, weighted=weighted) for x in (coarse, fine)]
+    apart = jnp.sum(jnp.abs(params.W_dec.T @ params.W_dec * (coarse.pairs - fine.pairs)))
+    return SAFETY * (jnp.abs(losses[0] - losses[1]) + apart / 4)
 
 
 def autoencoder_nodes_for(
@@ -192,37 +205,36 @@ def one_hidden_layer(
     check_floats(W_in=W_in, b_in=b_in, W_out=W_out, b_out=b_out)
     check_importance(importance, outputs)
     weights = jnp.broadcast_to(jnp.asarray(importance, b_out.dtype), (outputs,))
-    second, mean, cross, moments = _targets(target, W_in, b_in, distribution, nodes)
-    return weights @ (second - 2 * b_out * mean + b_out**2) + _readout(moments, cross, W_out, b_out, weights)
+    second, mean, moments = _targets(target, W_in, b_in, distribution, nodes)
+    return weights @ (second - 2 * b_out * mean + b_out**2) + _readout(moments, W_out, b_out, weights)
 
 
 def _targets(
     target: Targets, W_in: Array, b_in: Array, distribution: features.Distribution, nodes: int
-) -> tuple[Array, Array, Array, LatentMoments]:
-    """`E t^2`, `E t`, `E t z` (outputs, L), and the moments of the latents."""
-    L, n = W_in.shape
+) -> tuple[Array, Array, LatentMoments]:
+    """`E t^2`, `E t`, and the moments of the latents."""
+    n = W_in.shape[1]
+    moments = latent_moments(jnp.eye(n, dtype=W_in.dtype), W_in, b_in, distribution, nodes)
     second = features.second_moment(distribution, n=n)
     if target == "identity":
-        moments = latent_moments(W_in, b_in, distribution, nodes)
-        return second, features.mean(distribution, n=n), moments.single.cross.T, moments
-    if target == "absolute":  # r(x) + r(-x), two neurons more for each feature
-        eye = jnp.eye(n, dtype=W_in.dtype)
-        more = latent_moments(
-            jnp.concatenate([W_in, eye, -eye]), jnp.concatenate([b_in, jnp.zeros(2 * n, b_in.dtype)]), distribution, nodes
-        )
-        mean, cross = (x[L : L + n] + x[L + n :] for x in (more.single.mean, more.pairs[:, :L]))
-        moments = LatentMoments(RectifiedMoments(*(x[:L] for x in more.single)), more.pairs[:L, :L])
-        return second, mean, cross, moments
+        return second, features.mean(distribution, n=n), moments
+    if target == "absolute":  # |x| = 2 r(x) - x, and x is r(x) where no feature is negative
+        eye, zero = jnp.eye(n, dtype=W_in.dtype), jnp.zeros(n, W_in.dtype)
+        L, which = len(b_in), np.arange(n * len(b_in))
+        pair = Pair(eye[which // L].T, zero[which // L], W_in[which % L].T, b_in[which % L])
+        cross = 2 * of_pairs(pair, distribution, nodes=nodes).reshape(n, L) - moments.cross
+        mean = 2 * rectified_moments(eye, zero, distribution).mean - features.mean(distribution, n=n)
+        return second, mean, moments._replace(cross=cross)
     if isinstance(target, str) or not isinstance(distribution, features.SparseBinary):
-        raise ValueError(
-            f"target = {target!r}, {type(distribution).__name__}: needs 'identity', 'absolute', or pairs of SparseBinary"
-        )
+        given = f"target = {target!r}, {type(distribution).__name__}"
+        raise ValueError(f"{given}: needs 'identity', 'absolute', or pairs of features of a SparseBinary")
     first, other = np.array(target).T
     p = features.density(distribution, n=n)
     both = jnp.where(first == other, p[first], p[first] * p[other])
 
-    def once_both(j: Array, k: Array) -> Array:
+    def once_both(j: int, k: int) -> Array:
         certain = features.SparseBinary(p.at[j].set(1).at[k].set(1))
-        return rectified_moments(W_in, b_in, certain, nodes=max(64, 2 * nodes)).mean
+        return latent_moments(jnp.zeros((0, n), W_in.dtype), W_in, b_in, certain, nodes).mean
 
-    return both, both, both[:, None] * jax.vmap(once_both)(first, other), latent_moments(W_in, b_in, distribution, nodes)
+    cross = jnp.stack([once_both(j, k) for j, k in target])
+    return both, both, moments._replace(cross=both[:, None] * cross)

@@ -17,7 +17,6 @@ from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.groups import as_given, groups_of, in_order
 from superpose.expected_loss.inputs import check_nodes
 from superpose.expected_loss.pair_series import Pair
-from superpose.expected_loss.rectified import rectified_moments
 
 
 def pair_moments(
@@ -25,8 +24,8 @@ def pair_moments(
 ) -> Float[Array, "L L"]:
     """`E r(y_k) r(y_l)` of `y = c + G x`, r(y) = max(y, 0), exact up to the truncation of a Fourier series in two dimensions.
 
-    The diagonal is `rectified_moments(...).square` with twice the nodes, or 64. Pairs that are never positive at once are 0. Binary
-    features of at most 1,024 states are summed and have no error. Each pair is worked out once, in O(n nodes^1.7).
+    The diagonal is `E y r(y)`, a series in one dimension, with twice the nodes or 64. Pairs that are never positive at once are 0.
+    Binary features of at most 1,024 states are summed and have no error. Each pair is worked out once, in O(n nodes^1.7).
 
     Differentiable in G and c, twice (reverse mode first, then forward for Hessians); not in the distribution.
 
@@ -43,28 +42,55 @@ def pair_moments(
         ValueError: shapes that do not fit, numbers that are no floats, `nodes` below 8, a distribution that is none, or a
             derivative in it.
     """
-    square = rectified_moments(G, c, distribution, nodes=max(64, 2 * nodes)).square
+    if G.ndim != 2 or c.shape != G.shape[:1]:
+        raise ValueError(f"G has shape {G.shape}, c {c.shape}: needs (L, n) and (L,)")
+    check_floats(G=G, c=c)
     check_nodes(nodes)
+    features.check(distribution, n=G.shape[1])
+    square = of_pairs(Pair(G.T, c, G.T, c), distribution, nodes=line_nodes(nodes), line=True)
+    return both_sides(G, c, square, distribution, nodes=nodes)
+
+
+def line_nodes(nodes: int) -> int:
+    """Nodes of `E y r(z)`, which cost little."""
+    return max(64, 2 * nodes)
+
+
+def both_sides(
+    G: Float[Array, "L n"],
+    c: Float[Array, " L"],
+    square: Float[Array, " L"],
+    distribution: features.Distribution,
+    *,
+    nodes: int,
+) -> Float[Array, "L L"]:
+    """`pair_moments` from its diagonal."""
     first, second = np.triu_indices(len(c), 1)
-    numbers, structure = jax.tree.flatten(distribution)
-    pair = Pair(G[first].T, c[first], G[second].T, c[second])
-    found = _moments(*pair, numbers, structure, nodes)
+    found = of_pairs(Pair(G[first].T, c[first], G[second].T, c[second]), distribution, nodes=nodes)
     upper = jnp.zeros((len(c), len(c)), c.dtype).at[first, second].set(found)
     return upper + upper.T + jnp.diag(square)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _moments(g: Array, c: Array, h: Array, d: Array, numbers: list, structure: Any, nodes: int) -> Array:
-    return _values_and_slopes(Pair(g, c, h, d), numbers, structure, nodes)[0]
+def of_pairs(pair: Pair, distribution: features.Distribution, *, nodes: int, line: bool = False) -> Float[Array, " pairs"]:
+    """`E r(y) r(z)` of some pairs, or if `line` `E y r(z)`; with slopes as `pair_moments` has them."""
+    numbers, structure = jax.tree.flatten(distribution)
+    return _moments(*pair, numbers, structure, nodes, line)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _values_and_slopes(pair: Pair, numbers: list, structure: Any, nodes: int) -> tuple[Array, Pair]:
-    return _of_distribution(pair, jax.tree.unflatten(structure, numbers), nodes)
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _moments(g: Array, c: Array, h: Array, d: Array, numbers: list, structure: Any, nodes: int, line: bool) -> Array:
+    return _values_and_slopes(Pair(g, c, h, d), numbers, structure, nodes, line)[0]
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _values_and_slopes(pair: Pair, numbers: list, structure: Any, nodes: int, line: bool) -> tuple[Array, Pair]:
+    return _of_distribution(pair, jax.tree.unflatten(structure, numbers), nodes, line)
 
 
 @over_contexts
-def _of_distribution(pair: Pair, distribution: features.Sparse | features.Coupled, nodes: int) -> tuple[Array, Pair]:
+def _of_distribution(
+    pair: Pair, distribution: features.Sparse | features.Coupled, nodes: int, line: bool
+) -> tuple[Array, Pair]:
     groups = groups_of(distribution, n=len(pair.g), dtype=pair.c.dtype)
     law = features.magnitude(distribution)
     numbers, structure = jax.tree.flatten(groups)
@@ -76,7 +102,7 @@ def _of_distribution(pair: Pair, distribution: features.Sparse | features.Couple
         )
         last = Pair(*(x.reshape(*x.shape[:-2], -1) for x in varied))
         apart = [jnp.broadcast_to(x[:, None], (len(x), *varied[1].shape)).reshape(len(x), -1) for x in fixed]
-        found = method(jax.tree.unflatten(structure, apart), law, last, nodes=nodes)
+        found = method(jax.tree.unflatten(structure, apart), law, last, nodes=nodes, line=line)
         return jax.tree.map(lambda x: x.reshape(*x.shape[:-1], *varied[1].shape), found)
 
     ordered = pair._replace(g=in_order(groups, pair.g), h=in_order(groups, pair.h))
@@ -85,13 +111,13 @@ def _of_distribution(pair: Pair, distribution: features.Sparse | features.Couple
 
 
 def _forward(*arguments: Any) -> tuple[Array, Pair]:
-    *pair, numbers, structure, nodes = arguments
+    *pair, numbers, structure, nodes, line = arguments
     if any(x.perturbed for x in numbers):
         raise ValueError(NO_DERIVATIVE)
-    return _values_and_slopes(Pair(*(x.value for x in pair)), [x.value for x in numbers], structure, nodes)
+    return _values_and_slopes(Pair(*(x.value for x in pair)), [x.value for x in numbers], structure, nodes, line)
 
 
-def _backward(structure: Any, nodes: int, slopes: Pair, cotangent: Any) -> tuple:  # noqa: ARG001
+def _backward(structure: Any, nodes: int, line: bool, slopes: Pair, cotangent: Any) -> tuple:  # noqa: ARG001
     if isinstance(cotangent, SymbolicZero):
         return (*jax.tree.map(jnp.zeros_like, slopes), None)
     return (*(x * cotangent for x in slopes), None)

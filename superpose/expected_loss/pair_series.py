@@ -47,15 +47,15 @@ class Pair(NamedTuple):
     d: Array
 
 
-def moments_and_slopes(groups: Groups, law: Magnitude, pair: Pair, *, nodes: int) -> tuple[Array, Pair]:
-    """`E r(y) r(z)` of each pair, and its slopes."""
+def moments_and_slopes(groups: Groups, law: Magnitude, pair: Pair, *, nodes: int, line: bool = False) -> tuple[Array, Pair]:
+    """`E r(y) r(z)` of each pair, or if `line` `E y r(z)`, and its slopes."""
     if len(pair.c) == 0:
         return pair.c, pair
     numbers, structure = jax.tree.flatten(groups)
     numbers = [jnp.broadcast_to(lift(x, pair.g), (len(x), len(pair.c))) for x in numbers]
 
     def some(numbers: list, pair: Pair) -> tuple[Array, Pair]:
-        return _some(jax.tree.unflatten(structure, numbers), law, pair, nodes)
+        return _some(jax.tree.unflatten(structure, numbers), law, pair, nodes, line)
 
     width = max(8, AT_ONCE // (2 * BLOCK**2 * len(pair.g)) // 8 * 8)
     return _in_parts(some, (numbers, pair), min(width, len(pair.c)))
@@ -76,21 +76,26 @@ def _in_parts(f: Callable[..., tuple[Array, Pair]], arguments: tuple, width: int
     return jax.tree.map(join, jax.lax.map(lambda part: f(*part), jax.tree.map(cut, arguments)))
 
 
-def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int) -> tuple[Array, Pair]:
+def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) -> tuple[Array, Pair]:
     def parts(pair: Pair) -> tuple[Array, Array, Pair, Shares]:
         """What the shares take out; the unit of the series; and what it is made from: in units of the periods."""
         g, c, h, d = pair
-        S, T = (period(groups, law, *x, nodes=nodes).length for x in ((g, c), (h, d)))
+        one = partial(jnp.concatenate, axis=-1)
+        at_once = jax.tree.map(lambda x: one([x, x]), groups)
+        S, T = jnp.split(period(at_once, law, one([g, h]), one([c, d]), nodes=nodes).length, 2)
         unit = Pair(*(2 * np.pi * x / t for x, t in zip(pair, (S, S, T, T), strict=True)))
         far = jnp.sqrt(unit.g**2 + unit.h**2 + jnp.finfo(c.dtype).tiny)
         taken = shares(groups, law, nodes * far)
-        return one_active(groups, law, taken.taken_out, pair), S * T / 8, unit, taken
+        few = one_active(groups, law, taken.taken_out, pair)
+        if line:  # y = r(y) - r(-y)
+            few = few - one_active(groups, law, taken.taken_out, pair._replace(g=-g, c=-c))
+        return few, S * T / 8, unit, taken
 
     (few, size, unit, taken), pull = jax.vjp(parts, pair)
-    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, nodes)
+    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, nodes, line)
     by_taken = jax.tree.map(jnp.zeros_like, taken)._replace(left=size * by_left, part=size * by_part)
     (slopes,) = pull((jnp.ones_like(few), total, jax.tree.map(lambda x: size * x, by_unit), by_taken))
-    never = _never_both(law, pair)
+    never = _never_both(law, pair._replace(g=0 * pair.g, c=1 + 0 * pair.c) if line else pair)
     return jnp.where(never, 0, few + size * total), jax.tree.map(lambda x: jnp.where(never, 0, x), slopes)
 
 
@@ -116,30 +121,36 @@ def _never_both(law: Magnitude, pair: Pair) -> Array:
     return jnp.any(s * c + (1 - s) * d + jnp.where(jnp.isnan(most), 0, most) <= 0, axis=0)
 
 
-def _frequencies(nodes: int, dtype: jnp.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies k of an axis and their complex weights, filled up to whole blocks with others of weight 0."""
+def _frequencies(nodes: int, dtype: jnp.dtype, *, line: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies k of an axis and their complex weights, filled up to whole blocks with others of weight 0.
+
+    Of `2 r(y) / T`; or if `line` of `2 y / T`, which needs none but the first block.
+    """
     whole, few = np.arange(1, nodes + 1), np.arange(BLOCK) * 3 * float(jnp.finfo(dtype).eps) ** (1 / 12)
     y = np.cos(np.pi * np.arange(257) / 256)
     waves = np.concatenate([np.cos(np.outer(y, few)), np.sin(np.outer(y, few))], axis=1)
     even, odd = np.split(np.linalg.lstsq(waves, y**2 + y + 1 / 6)[0], 2)
+    if line:
+        even, odd, whole = 0 * even, 2 * odd, whole[:0]
     k, weight = np.append(few / (2 * np.pi), whole), np.append(even - 1j * odd, -1 / (np.pi * whole) ** 2)
     more = -len(k) % BLOCK
     return np.pad(k, (0, more), mode="edge").reshape(-1, BLOCK), np.pad(weight, (0, more)).reshape(-1, BLOCK)
 
 
-def _blocks(nodes: int, k: np.ndarray) -> np.ndarray:
+def _blocks(nodes: int, k: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the blocks along both axes that are not left out."""
-    first = np.maximum(k[:, 0], 1)
-    return np.argwhere(np.multiply.outer(first, first) <= nodes**REACH)
+    return np.nonzero(np.multiply.outer(np.maximum(k[:, 0], 1), np.maximum(j[:, 0], 1)) <= nodes**REACH)
 
 
-def _lattice(groups: Groups, law: Magnitude, taken: Shares, at: Pair, nodes: int) -> tuple[Array, Pair, Array, Array]:
+def _lattice(
+    groups: Groups, law: Magnitude, taken: Shares, at: Pair, nodes: int, line: bool
+) -> tuple[Array, Pair, Array, Array]:
     """Twice the expectation of the product of both series over what the shares leave; its slopes in `at`, 1 - c and the part.
 
     `2 Re a Re b = Re(a b + a conj b)`: both signs of j, on an axis. The product of characteristic functions does not depend on the
     shares, so the slopes in them are those of what is taken out, a sum over single groups.
     """
-    k, weight = _frequencies(nodes, at.c.dtype)
+    axes = [_frequencies(nodes, at.c.dtype, line=x) for x in (line, False)]
     gain = 1 / taken.c
     offset = gain * (taken.left - groups.chance)
     sign = jnp.asarray([1.0, -1.0], at.c.dtype).reshape(2, 1, 1, 1)
@@ -162,11 +173,14 @@ def _lattice(groups: Groups, law: Magnitude, taken: Shares, at: Pair, nodes: int
         found = term.real.sum((0, 1, 2)), by_unit, (single * turn).real.sum((1, 2, 3)), turn.real.sum((0, 1, 2))
         return jax.tree.map(jnp.add, sums, found), None
 
-    chosen = _blocks(nodes, k)
-    ks, js = (jnp.asarray(k[chosen[:, i]], at.c.dtype) for i in (0, 1))
-    of_ks, of_js = (jnp.asarray(weight[chosen[:, i]], phase(at.c).dtype) for i in (0, 1))
+    chosen = _blocks(nodes, *(k for k, _ in axes))
+    blocks = [
+        jnp.asarray(x[i][rows], dtype)
+        for i, dtype in enumerate((at.c.dtype, phase(at.c).dtype))
+        for x, rows in zip(axes, chosen, strict=True)
+    ]
     start = jax.tree.map(jnp.zeros_like, (at.c, at, taken.left, at.c))
-    (total, by_at, single, none), _ = jax.lax.scan(step, start, (ks, js, of_ks, of_js))
+    (total, by_at, single, none), _ = jax.lax.scan(step, start, blocks)
     every = single.sum(0)
     return total, by_at, taken.part * gain * (every - single), -(none + every)
 
