@@ -28,6 +28,7 @@ ROOMS = {
     "labels": set(),
     # solved exactly, or trained
     "solve": {"_jax", "expected_loss", "features", "labels", "toy_model"},
+    "sae": {"autoencoder", "expected_loss", "features", "solve"},
     "train": {"features"},
     "dynamics": {"features", "interference", "train"},
     "adversarial": {"_jax", "features", "toy_model"},

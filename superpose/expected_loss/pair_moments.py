@@ -15,7 +15,7 @@ from superpose._jax.precision import precisely
 from superpose.expected_loss import binary_states, pair_series
 from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.groups import as_given, groups_of, in_order
-from superpose.expected_loss.inputs import check_nodes
+from superpose.expected_loss.inputs import check_floats, check_nodes
 from superpose.expected_loss.pair_series import Pair
 
 
@@ -120,7 +120,7 @@ def _forward(*arguments: Any) -> tuple[Array, Pair]:
 def _backward(structure: Any, nodes: int, line: bool, slopes: Pair, cotangent: Any) -> tuple:  # noqa: ARG001
     if isinstance(cotangent, SymbolicZero):
         return (*jax.tree.map(jnp.zeros_like, slopes), None)
-    return (*(x * cotangent for x in slopes), None)
+    return (*(x * (cotangent if x.ndim == 1 else cotangent[None]) for x in slopes), None)
 
 
 _moments.defvjp(_forward, _backward, symbolic_zeros=True)

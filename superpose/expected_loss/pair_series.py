@@ -83,7 +83,7 @@ def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) ->
         one = partial(jnp.concatenate, axis=-1)
         at_once = jax.tree.map(lambda x: one([x, x]), groups)
         S, T = jnp.split(period(at_once, law, one([g, h]), one([c, d]), nodes=nodes).length, 2)
-        unit = Pair(*(2 * np.pi * x / t for x, t in zip(pair, (S, S, T, T), strict=True)))
+        unit = Pair(*(_times(2 * np.pi / t, x) for x, t in zip(pair, (S, S, T, T), strict=True)))
         far = jnp.sqrt(unit.g**2 + unit.h**2 + jnp.finfo(c.dtype).tiny)
         taken = shares(groups, law, nodes * far)
         few = one_active(groups, law, taken.taken_out, pair)
@@ -93,10 +93,16 @@ def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) ->
 
     (few, size, unit, taken), pull = jax.vjp(parts, pair)
     total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, nodes, line)
-    by_taken = jax.tree.map(jnp.zeros_like, taken)._replace(left=size * by_left, part=size * by_part)
-    (slopes,) = pull((jnp.ones_like(few), total, jax.tree.map(lambda x: size * x, by_unit), by_taken))
-    never = _never_both(law, pair._replace(g=0 * pair.g, c=1 + 0 * pair.c) if line else pair)
-    return jnp.where(never, 0, few + size * total), jax.tree.map(lambda x: jnp.where(never, 0, x), slopes)
+    by_taken = jax.tree.map(jnp.zeros_like, taken)._replace(left=_times(size, by_left), part=size * by_part)
+    (slopes,) = pull((jnp.ones_like(few), total, jax.tree.map(partial(_times, size), by_unit), by_taken))
+    never = _never_both(law, pair._replace(g=jnp.zeros_like(pair.g), c=jnp.ones_like(pair.c)) if line else pair)
+    some = (~never).astype(few.dtype)
+    return some * (few + size * total), jax.tree.map(partial(_times, some), slopes)
+
+
+def _times(factor: Array, x: Array) -> Array:
+    """A number for each pair times x, (pairs,) or (n, pairs)."""
+    return (factor if x.ndim == 1 else factor[None]) * x
 
 
 def one_active(groups: Groups, law: Magnitude, taken: Shares, pair: Pair) -> Array:
@@ -104,8 +110,7 @@ def one_active(groups: Groups, law: Magnitude, taken: Shares, pair: Pair) -> Arr
     g, c, h, d = pair
     idle = taken.whole + (taken.others * (taken.left - groups.chance)).sum(0)
     alone = taken.others[groups.member] * groups.alone
-    shape = g.shape
-    each = law.relu_product(jnp.broadcast_to(c, shape), g, jnp.broadcast_to(d, shape), h)
+    each = law.relu_product(jnp.broadcast_to(c[None], g.shape), g, jnp.broadcast_to(d[None], g.shape), h)
     return idle * jnp.maximum(c, 0) * jnp.maximum(d, 0) + (alone * each).sum(0)
 
 
@@ -115,10 +120,10 @@ def _never_both(law: Magnitude, pair: Pair) -> Array:
     low, high = law.support
     s = jnp.clip(h / jnp.where(h == g, 1, h - g), 0, 1)
     s = jnp.concatenate([jnp.zeros_like(c)[None], jnp.ones_like(c)[None], s])
-    mean = s[:, None] * g + (1 - s[:, None]) * h
-    mean = jnp.where(jnp.abs(mean) <= 4 * jnp.finfo(c.dtype).eps * (jnp.abs(g) + jnp.abs(h)), 0, mean)
+    mean = s[:, None] * g[None] + (1 - s[:, None]) * h[None]
+    mean = jnp.where(jnp.abs(mean) <= 4 * jnp.finfo(c.dtype).eps * (jnp.abs(g) + jnp.abs(h))[None], 0, mean)
     most = jnp.where(mean > 0, high * jnp.maximum(mean, 0), low * jnp.minimum(mean, 0) if low else 0).sum(1)
-    return jnp.any(s * c + (1 - s) * d + jnp.where(jnp.isnan(most), 0, most) <= 0, axis=0)
+    return jnp.any(s * c[None] + (1 - s) * d[None] + jnp.where(jnp.isnan(most), 0, most) <= 0, axis=0)
 
 
 def _frequencies(nodes: int, dtype: jnp.dtype, *, line: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +144,8 @@ def _frequencies(nodes: int, dtype: jnp.dtype, *, line: bool) -> tuple[np.ndarra
 
 def _blocks(nodes: int, k: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the blocks along both axes that are not left out."""
-    return np.nonzero(np.multiply.outer(np.maximum(k[:, 0], 1), np.maximum(j[:, 0], 1)) <= nodes**REACH)
+    rows, columns = np.nonzero(np.multiply.outer(np.maximum(k[:, 0], 1), np.maximum(j[:, 0], 1)) <= nodes**REACH)
+    return rows, columns
 
 
 def _lattice(
@@ -153,36 +159,41 @@ def _lattice(
     axes = [_frequencies(nodes, at.c.dtype, line=x) for x in (line, False)]
     gain = 1 / taken.c
     offset = gain * (taken.left - groups.chance)
-    sign = jnp.asarray([1.0, -1.0], at.c.dtype).reshape(2, 1, 1, 1)
+    sign = jnp.asarray([1.0, -1.0], at.c.dtype).reshape(1, 2, 1, 1, 1)
+    whole, c, d = (x[None, None, None] for x in (taken.whole, at.c, at.d))
+    g, h = (x[:, None, None, None] for x in (at.g, at.h))
 
     def step(sums: tuple, block: tuple) -> tuple[tuple, None]:
-        k, j, of_k, of_j = (x.reshape(shape) for x, shape in zip(block, ((-1, 1, 1), (-1, 1)) * 2, strict=True))
-        a, b = k * at.g[:, None, None, None], j * at.h[:, None, None, None]
-        z, w, turn, other = kept((phase(a / 2), phase(b / 2), of_k * phase(k * at.c), of_j * phase(j * at.d)))
+        k, j, of_k, of_j = (
+            x.reshape(shape) for x, shape in zip(block, ((1, 1, -1, 1, 1), (1, 1, 1, -1, 1)) * 2, strict=True)
+        )
+        a, b = k * g, j * h
+        waves = phase(a / 2), phase(b / 2), of_k[0] * phase(k[0] * c), of_j[0] * phase(j[0] * d)
+        of_a, of_b, turn, other = kept(waves)
         j = sign * j
-        psi, slope = law.on_phase(a + sign * b, z * _signed(sign, w))
-        turn = scaled(taken.whole, turn * _signed(sign, other))
+        psi, slope = law.on_phase(a + sign * b, of_a * _signed(sign, of_b))
+        turn = scaled(whole, turn * _signed(sign[0], other))
         left, single, by_psi = _left_and_slopes(groups, taken.part, gain, offset, psi, turn)
         by_t, term = (by_psi * slope).real, left * turn
         by_unit = Pair(
             (k * by_t).sum((1, 2, 3)),
-            -(k * term.imag).sum((0, 1, 2)),
+            -(k[0] * term.imag).sum((0, 1, 2)),
             (j * by_t).sum((1, 2, 3)),
-            -(j * term.imag).sum((0, 1, 2)),
+            -(j[0] * term.imag).sum((0, 1, 2)),
         )
-        found = term.real.sum((0, 1, 2)), by_unit, (single * turn).real.sum((1, 2, 3)), turn.real.sum((0, 1, 2))
+        found = term.real.sum((0, 1, 2)), by_unit, (single * turn[None]).real.sum((1, 2, 3)), turn.real.sum((0, 1, 2))
         return jax.tree.map(jnp.add, sums, found), None
 
     chosen = _blocks(nodes, *(k for k, _ in axes))
-    blocks = [
+    blocks = tuple(
         jnp.asarray(x[i][rows], dtype)
         for i, dtype in enumerate((at.c.dtype, phase(at.c).dtype))
         for x, rows in zip(axes, chosen, strict=True)
-    ]
+    )
     start = jax.tree.map(jnp.zeros_like, (at.c, at, taken.left, at.c))
     (total, by_at, single, none), _ = jax.lax.scan(step, start, blocks)
     every = single.sum(0)
-    return total, by_at, taken.part * gain * (every - single), -(none + every)
+    return total, by_at, taken.part[None] * gain * (every[None] - single), -(none + every)
 
 
 def _signed(sign: Array, z: Array) -> Array:
@@ -201,6 +212,7 @@ def _left(groups: Groups, part: Array, gain: Array, offset: Array, psi: Array) -
     active = weighed if groups.independent else forest.active_part(groups.coupling, given, weighed)
     q = jax.lax.complex(gain * active.real + lift(offset, psi), gain * active.imag)
     one, rest = kept(product(q))
+    part = part.reshape((1,) * (one.ndim - 1) + (-1,))
     left, single = rest + scaled(1 - part, plus_one(one)), q
     if groups.deep:
         several = scaled(gain, active - group_sums(groups, scaled(lift(groups.alone, psi), psi)))
@@ -218,6 +230,7 @@ def _left_and_slopes(
     both = lift(gain, psi) * lift(groups.given, psi)
     q = jax.lax.complex(both * psi.real + lift(offset, psi), both * psi.imag)
     one, rest = kept(product(q))
+    part = part.reshape((1,) * (one.ndim - 1) + (-1,))
     left = rest + scaled(1 - part, plus_one(one))
-    others = quotient((one + rest)[None] - q, plus_one(q)) + (1 - part)
+    others = quotient((one + rest)[None] - q, plus_one(q)) + (1 - part)[None]
     return left, q, scaled(both, weight[None] * others)

@@ -14,10 +14,10 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from superpose import autoencoder, features
+from superpose import solve as exact
 from superpose.autoencoder import Params
 from superpose.expected_loss import autoencoder as population_loss
 from superpose.expected_loss import rectified_moments
-from superpose.solve import REASONS, Solution, basins, minimize
 
 FINER, FEWEST, MOST_NODES = 2, 32, 128
 """The loss with so many times the nodes goes into the certificate; nodes of the first search, and the most."""
@@ -51,6 +51,7 @@ class _Settings(NamedTuple):
     nodes: int
     tolerance: float
     steps: int
+    escapes: int
 
 
 def solve(
@@ -63,9 +64,10 @@ def solve(
     restarts: int = 8,
     truth: bool = True,
     starts: Params | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-6,
     nodes: int | None = None,
     steps: int = 500,
+    escapes: int = 6,
 ) -> Minima:
     """Minimise `E |h - h'|^2 + penalty sum_l E z_l` over autoencoders with unit columns `d_l`, and certify what is found.
 
@@ -82,7 +84,8 @@ def solve(
         starts: starts instead of the random ones, with a leading axis.
         tolerance: the largest gap of a certified minimum, as a share of its loss; the error of the loss counts.
         nodes: frequencies of each axis; None: 32, and where a minimum asks for more twice as many, up to 128.
-        steps: at most so many quasi-Newton steps a start.
+        steps: at most so many quasi-Newton steps a start at once.
+        escapes: how often a start begins again, as off a saddle point; 0 stays there, and says whether the truth's point is one.
 
     Returns:
         The minima, in the order of the starts.
@@ -96,10 +99,10 @@ def solve(
         raise ValueError(f"penalty = {penalty}: needs to be at least 0")
     data = (jnp.asarray(W, float), jax.tree.map(lambda x: jnp.asarray(x, float), distribution), jnp.asarray(penalty, float))
     count = nodes or FEWEST
-    found = _minima(first, data, _Settings(count, tolerance, steps))
-    while nodes is None and count < MOST_NODES and jnp.any(found.reason == REASONS.index("inexact")):
+    found = _minima(first, data, _Settings(count, tolerance, steps, escapes))
+    while nodes is None and count < MOST_NODES and jnp.any(found.reason == exact.REASONS.index("inexact")):
         count *= 2
-        found = _minima(found.params, data, _Settings(count, tolerance, steps))
+        found = _minima(found.params, data, _Settings(count, tolerance, steps, escapes))
     return found
 
 
@@ -136,18 +139,19 @@ def _minima(starts: Params, data: tuple, settings: _Settings) -> Minima:
     whole = jnp.sum((W @ features.covariance(distribution, n=n)) * W)
 
     def plain(q: Params) -> Params:
-        return q.replace(b_enc=q.b_enc * unit, W_dec=_unit(q.W_dec))
+        return Params(q.W_enc, q.b_enc * unit, _unit(q.W_dec), q.b_dec)
 
     def loss(q: Params, *, nodes: int) -> Float[Array, ""]:
         return population_loss(plain(q), W, distribution, penalty=penalty, weighted=False, nodes=nodes) / whole
 
-    natural = starts.replace(b_enc=starts.b_enc / unit)
-    found: Solution = minimize(
+    natural = Params(starts.W_enc, starts.b_enc / unit, starts.W_dec, starts.b_dec)
+    found: exact.Solution = exact.minimize(
         partial(loss, nodes=settings.nodes),
         natural,
         finer=partial(loss, nodes=FINER * settings.nodes),
         tolerance=settings.tolerance,
         steps=settings.steps,
+        escapes=settings.escapes,
     )
     params = jax.vmap(plain)(found.params)
     activity = jax.vmap(lambda q: rectified_moments(q.W_enc @ W, q.b_enc, distribution, nodes=2 * settings.nodes).mean)(
@@ -164,7 +168,7 @@ def _minima(starts: Params, data: tuple, settings: _Settings) -> Minima:
         gap=found.gap * whole,
         reason=found.reason,
         eigenvalues=found.eigenvalues,
-        basin=basins(found.loss, found.converged)[0],
+        basin=exact.basins(found.loss, found.converged)[0],
         best=jnp.argmin(jnp.where(jnp.isfinite(found.loss), found.loss, jnp.inf)),
         nodes=jnp.asarray(settings.nodes),
     )
