@@ -23,7 +23,7 @@ def test_python_blocks_run(tmp_path):
         lines[first : first + len(code)] = code  # a traceback names the README's own line
     script = tmp_path / "readme.py"
     script.write_text("\n".join(lines))
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr
 
 
