@@ -1,11 +1,12 @@
 """The exact loss of an autoencoder: its error, its estimate, its time, and what samples take for the same error.
 
 `python -m benchmarks.autoencoder` prints two tables. Errors are shares of the loss, held against 128 nodes, for autoencoders on
-random, pentagon and antipodal directions. Times are medians, after compilation; samples are drawn and differentiated 8,192 at a time, and
-`variance / error^2` of them have the error of the exact loss.
+random, pentagon and antipodal directions. Times are medians, after compilation; samples are drawn and differentiated 8,192 at a
+time, and `variance / error^2` of them have the error of the exact loss.
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -42,8 +43,8 @@ def start(W: np.ndarray, latents: int, rng: np.random.Generator, *, tied: bool) 
     D = W[:, rng.integers(0, W.shape[1], latents)] if tied else rng.standard_normal((len(W), latents))
     D = D + 0.05 * rng.standard_normal(D.shape)
     D = D / np.linalg.norm(D, axis=0)
-    found = Params(W_enc=D.T, b_enc=0.1 * rng.standard_normal(latents), W_dec=D, b_dec=0.05 * rng.standard_normal(len(W)))
-    return jax.tree.map(jnp.asarray, found)
+    numbers = D.T, 0.1 * rng.standard_normal(latents), D, 0.05 * rng.standard_normal(len(W))
+    return Params(*map(jnp.asarray, numbers))
 
 
 @partial(jax.jit, static_argnums=3)
@@ -75,7 +76,7 @@ def errors(models: int = 24) -> None:
                 print(f"{kind:10} {p:5} {nodes:5}  {np.median(share):.1e} {share.max():.1e}  {told}", flush=True)
 
 
-def seconds(run: object, repeats: int = 9) -> float:
+def seconds(run: Callable[[], object], repeats: int = 9) -> float:
     """The median time of a call."""
     jax.block_until_ready(run())
     times = []

@@ -115,13 +115,13 @@ def autoencoder_error(
 ) -> Float[Array, ""]:
     """How far `autoencoder` with these nodes is from the population loss, estimated to err on the large side: an absolute error.
 
-    `1.25 (|L(K) - L(2K)| + |sum_kl (D^T D)_kl (M(K) - M(2K))_kl| / 4)`, the second sum over sizes. Costs five times the loss.
+    `1.25 (|L(K) - L(2K)| + sum_kl |(D^T D)_kl (M(K) - M(2K))_kl|)`, L the loss and M the pair moments. Costs five times the loss.
     """
     check_autoencoder(params, W, penalty, nodes)
     coarse, fine = (_of_latents(params, W, distribution, k) for k in (nodes, FINER * nodes))
     losses = [_of_outputs(params, x, penalty, weighted=weighted) for x in (coarse, fine)]
     apart = jnp.sum(jnp.abs(params.W_dec.T @ params.W_dec * (coarse.pairs - fine.pairs)))
-    return SAFETY * (jnp.abs(losses[0] - losses[1]) + apart / 4)
+    return SAFETY * (jnp.abs(losses[0] - losses[1]) + apart)
 
 
 def autoencoder_nodes_for(

@@ -53,7 +53,7 @@ def pair_moments(
 
 def line_nodes(nodes: int) -> int:
     """Nodes of `E y r(z)`, which cost little."""
-    return max(64, 2 * nodes)
+    return nodes
 
 
 def both_sides(

@@ -32,7 +32,7 @@ from superpose.features import Magnitude, forest
 
 BLOCK = 4
 """Frequencies of each axis that are worked on at once; and those that stand for P, the first block."""
-REACH = 1.5
+REACH = 1.6
 """Blocks in which all `k j` are above `nodes^REACH` are left out."""
 AT_ONCE = 2**15
 """Numbers in an array of one block: so many pairs are worked on at once as stay within a CPU's cache."""
