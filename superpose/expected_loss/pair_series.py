@@ -26,14 +26,14 @@ from jaxtyping import Array
 from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled
 from superpose._jax.stored import kept
 from superpose.expected_loss.groups import Groups, group_sums, lift, product
-from superpose.expected_loss.period import period
+from superpose.expected_loss.period import Period, period
 from superpose.expected_loss.shares import Shares, shares
 from superpose.features import Magnitude, forest
 
 BLOCK = 4
 """Frequencies of each axis that are worked on at once; and those that stand for P, the first block."""
 REACH = 1.6
-"""Blocks in which all `k j` are above `nodes^REACH` are left out."""
+"""Blocks in which all `k j` are above `nodes^REACH` are left out, but for those on the diagonal: latents can be the same."""
 AT_ONCE = 2**15
 """Numbers in an array of one block: so many pairs are worked on at once as stay within a CPU's cache."""
 
@@ -77,22 +77,24 @@ def _in_parts(f: Callable[..., tuple[Array, Pair]], arguments: tuple, width: int
 
 
 def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) -> tuple[Array, Pair]:
-    def parts(pair: Pair) -> tuple[Array, Array, Pair, Shares]:
+    def parts(pair: Pair) -> tuple[tuple[Array, Array, Pair, Shares], Period]:
         """What the shares take out; the unit of the series; and what it is made from: in units of the periods."""
         g, c, h, d = pair
         one = partial(jnp.concatenate, axis=-1)
         at_once = jax.tree.map(lambda x: one([x, x]), groups)
-        S, T = jnp.split(period(at_once, law, one([g, h]), one([c, d]), nodes=nodes).length, 2)
+        span = period(at_once, law, one([g, h]), one([c, d]), nodes=nodes)
+        S, T = jnp.split(span.length, 2)
         unit = Pair(*(_times(2 * np.pi / t, x) for x, t in zip(pair, (S, S, T, T), strict=True)))
         far = jnp.sqrt(unit.g**2 + unit.h**2 + jnp.finfo(c.dtype).tiny)
         taken = shares(groups, law, nodes * far)
         few = one_active(groups, law, taken.taken_out, pair)
         if line:  # y = r(y) - r(-y)
             few = few - one_active(groups, law, taken.taken_out, pair._replace(g=-g, c=-c))
-        return few, S * T / 8, unit, taken
+        return (few, S * T / 8, unit, taken), span
 
-    (few, size, unit, taken), pull = jax.vjp(parts, pair)
-    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, nodes, line)
+    (few, size, unit, taken), pull, span = jax.vjp(parts, pair, has_aux=True)
+    signs = [jnp.split(x, 2) for x in (span.kink, 1 + span.side)]
+    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, list(zip(*signs, strict=True)), nodes, line)
     by_taken = jax.tree.map(jnp.zeros_like, taken)._replace(left=_times(size, by_left), part=size * by_part)
     (slopes,) = pull((jnp.ones_like(few), total, jax.tree.map(partial(_times, size), by_unit), by_taken))
     never = _never_both(law, pair._replace(g=jnp.zeros_like(pair.g), c=jnp.ones_like(pair.c)) if line else pair)
@@ -144,17 +146,19 @@ def _frequencies(nodes: int, dtype: jnp.dtype, *, line: bool) -> tuple[np.ndarra
 
 def _blocks(nodes: int, k: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the blocks along both axes that are not left out."""
-    rows, columns = np.nonzero(np.multiply.outer(np.maximum(k[:, 0], 1), np.maximum(j[:, 0], 1)) <= nodes**REACH)
+    first = np.multiply.outer(np.maximum(k[:, 0], 1), np.maximum(j[:, 0], 1))
+    rows, columns = np.nonzero((first <= nodes**REACH) | np.equal.outer(k[:, 0], j[:, 0]))
     return rows, columns
 
 
 def _lattice(
-    groups: Groups, law: Magnitude, taken: Shares, at: Pair, nodes: int, line: bool
+    groups: Groups, law: Magnitude, taken: Shares, at: Pair, signs: list, nodes: int, line: bool
 ) -> tuple[Array, Pair, Array, Array]:
     """Twice the expectation of the product of both series over what the shares leave; its slopes in `at`, 1 - c and the part.
 
     `2 Re a Re b = Re(a b + a conj b)`: both signs of j, on an axis. The product of characteristic functions does not depend on the
-    shares, so the slopes in them are those of what is taken out, a sum over single groups.
+    shares, so the slopes in them are those of what is taken out, a sum over single groups. `signs` are the factors of the even and
+    of the odd part of each axis' weights: 1 and 1, or 0 and 2 where y is never negative, so that r(y) = y.
     """
     axes = [_frequencies(nodes, at.c.dtype, line=x) for x in (line, False)]
     gain = 1 / taken.c
@@ -162,13 +166,17 @@ def _lattice(
     sign = jnp.asarray([1.0, -1.0], at.c.dtype).reshape(1, 2, 1, 1, 1)
     whole, c, d = (x[None, None, None] for x in (taken.whole, at.c, at.d))
     g, h = (x[:, None, None, None] for x in (at.g, at.h))
+    factors = [tuple(x[None, None, None] for x in pair) for pair in signs]
+    if line:
+        factors[0] = tuple(jnp.ones_like(x) for x in factors[0])
 
     def step(sums: tuple, block: tuple) -> tuple[tuple, None]:
         k, j, of_k, of_j = (
             x.reshape(shape) for x, shape in zip(block, ((1, 1, -1, 1, 1), (1, 1, 1, -1, 1)) * 2, strict=True)
         )
         a, b = k * g, j * h
-        waves = phase(a / 2), phase(b / 2), of_k[0] * phase(k[0] * c), of_j[0] * phase(j[0] * d)
+        of_k, of_j = (_weighed(of[0], *two) for of, two in zip((of_k, of_j), factors, strict=True))
+        waves = phase(a / 2), phase(b / 2), of_k * phase(k[0] * c), of_j * phase(j[0] * d)
         of_a, of_b, turn, other = kept(waves)
         j = sign * j
         psi, slope = law.on_phase(a + sign * b, of_a * _signed(sign, of_b))
@@ -194,6 +202,11 @@ def _lattice(
     (total, by_at, single, none), _ = jax.lax.scan(step, start, blocks)
     every = single.sum(0)
     return total, by_at, taken.part[None] * gain * (every[None] - single), -(none + every)
+
+
+def _weighed(weight: Array, even: Array, odd: Array) -> Array:
+    """A weight with its factors for each pair."""
+    return jax.lax.complex(even * weight.real, odd * weight.imag)
 
 
 def _signed(sign: Array, z: Array) -> Array:
