@@ -262,7 +262,6 @@ def test_the_error_of_an_autoencoder_is_no_less_than_it_is(seed):
     assert jnp.abs(found[nodes // 16] / truth - 1) <= 2e-4
 
 
-@pytest.mark.xfail(strict=True, reason="overlaps of 1e-17 hide that latents are never negative; their kink is then an atom")
 def test_a_perfect_autoencoder_has_no_loss():
     W = jnp.asarray(np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0])
     assert abs(autoencoder(sae.from_dictionary(W), W, FIVE, penalty=0.0, nodes=16)) <= max(

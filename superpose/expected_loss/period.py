@@ -21,6 +21,8 @@ SHORTEST = 1e-6
 """No period is shorter."""
 ORDER = 16
 """Of the norm that stands for a maximum."""
+ROUNDED = 8
+"""Times what is rounded in overlaps, a pre-activation may be negative and still counts as never negative."""
 SMOOTH = 0.02
 """The period is a smooth function of the overlaps: corners are rounded off over this share of their size."""
 
@@ -71,7 +73,9 @@ def period(groups: Groups, law: Magnitude, g: Array, b: Array, *, nodes: int | A
             up, down = (x + whole + forest.largest(groups.coupling, y).sum(0) for x, y in ((up, positive), (down, negative)))
         ends = None
     rise, fall = (_extremes(groups, law, jnp.maximum(x, 0), jnp.maximum(-x, 0)).sum(0) for x in (g, -g))
-    return Period(kept(reach(b, mean, (up, down), ends, width)), fall <= b, rise <= -b)
+    off = rise <= -b
+    rounded = jnp.where(off, 0, ROUNDED * jnp.finfo(b.dtype).eps * size)
+    return Period(kept(reach(b, mean, (up, down), ends, width)), fall <= b + rounded, off)
 
 
 def reach(b: Array, mean: Array, tails: tuple, ends: tuple | None, width: Array) -> Array:
