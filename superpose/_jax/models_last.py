@@ -230,16 +230,21 @@ def _in_chunks(core: Callable[..., Any], *arguments: tuple) -> Any:
     leaves = jax.tree.leaves(arguments)
     models = leaves[0].shape[-1]
     width = max(1, MOST // max(x.size // models for x in leaves))
-    if models <= width:
-        return core(*arguments)
-    width = width // ROUND * ROUND or width
-    parts = -(-models // width)
+    return in_parts(core, width // ROUND * ROUND or width, *arguments)
+
+
+def in_parts(f: Callable[..., Any], width: int, *arguments: Any) -> Any:
+    """`f(*arguments)` of so many at a time of what stands on the last axis of all arrays, the last part filled up with copies."""
+    count = jax.tree.leaves(arguments)[0].shape[-1]
+    if count <= width:
+        return f(*arguments)
+    parts = -(-count // width)
 
     def cut(x: Array) -> Array:
-        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, parts * width - models)], mode="edge")
+        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, parts * width - count)], mode="edge")
         return jnp.moveaxis(padded.reshape(*x.shape[:-1], parts, width), -2, 0)
 
     def join(x: Array) -> Array:
-        return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :models]
+        return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :count]
 
-    return jax.tree.map(join, jax.lax.map(lambda chunk: core(*chunk), jax.tree.map(cut, arguments)))
+    return jax.tree.map(join, jax.lax.map(lambda part: f(*part), jax.tree.map(cut, arguments)))

@@ -24,6 +24,17 @@ def check(params: Params, distribution: features.Distribution, nodes: int) -> No
     features.check(distribution, n=params.b.shape[0])
 
 
+def check_rows(distribution: features.Distribution, nodes: int, *, sizes: str, **arrays: Array) -> None:
+    """Raise ValueError unless two arrays are the weights and biases of pre-activations of its features, and nodes are enough."""
+    (name, A), (bias, c) = arrays.items()
+    if A.ndim != 2 or c.shape != A.shape[:1]:
+        rows = sizes.split(",")[0].strip("(")
+        raise ValueError(f"{name} has shape {A.shape}, {bias} {c.shape}: needs {sizes} and ({rows},)")
+    check_floats(**arrays)
+    check_nodes(nodes)
+    features.check(distribution, n=A.shape[1])
+
+
 def check_floats(**arrays: Array) -> None:
     """Raise ValueError where an array is not of real numbers."""
     for name, x in arrays.items():

@@ -18,12 +18,12 @@ from jaxtyping import Array, Float
 from superpose import autoencoder as model
 from superpose import features
 from superpose.expected_loss.accuracy import SAFETY
-from superpose.expected_loss.inputs import Importance, check_floats, check_importance, check_nodes
-from superpose.expected_loss.pair_moments import both_sides, line_nodes, of_pairs
+from superpose.expected_loss.inputs import Importance, check_floats, check_importance, check_nodes, check_rows
+from superpose.expected_loss.pair_moments import FINER, of_pairs, pair_moments
 from superpose.expected_loss.pair_series import Pair
 from superpose.expected_loss.rectified import rectified_moments
 
-FINER = 2
+TRUER = 2
 """So many times the nodes are what an autoencoder's nodes are held against."""
 MOST_NODES = 256
 """Nodes an axis that `autoencoder_nodes_for` tries at most."""
@@ -79,13 +79,12 @@ def latent_moments(
 ) -> LatentMoments:
     """All that a loss takes of latents `z = r(c + G x)`, of targets `t = A x`."""
     L, outputs = len(c), len(A)
-    row, latent = np.repeat(np.arange(outputs), L), np.tile(np.arange(L), outputs + 2)
-    first = jnp.concatenate([A[row], jnp.zeros_like(G), G])  # of t, of 1 and of the latents themselves
-    constant = jnp.concatenate([jnp.zeros(outputs * L, c.dtype), jnp.ones_like(c), c])
+    row, latent = np.repeat(np.arange(outputs), L), np.tile(np.arange(L), outputs + 1)
+    first = jnp.concatenate([A[row], jnp.zeros_like(G)])  # of t and of 1
+    constant = jnp.concatenate([jnp.zeros(outputs * L, c.dtype), jnp.ones_like(c)])
     pair = Pair(first.T, constant, G[latent].T, c[latent])
-    line = of_pairs(pair, distribution, nodes=line_nodes(nodes), line=True)
-    cross, (mean, square) = line[: outputs * L].reshape(outputs, L), line[outputs * L :].reshape(2, L)
-    return LatentMoments(mean, cross, both_sides(G, c, square, distribution, nodes=nodes))
+    line = of_pairs(pair, distribution, nodes=FINER * nodes, line=True).reshape(outputs + 1, L)
+    return LatentMoments(line[-1], line[:-1], pair_moments(G, c, distribution, nodes=nodes))
 
 
 def _readout(moments: LatentMoments, V: Array, a: Array, importance: Array) -> Array:
@@ -118,7 +117,7 @@ def autoencoder_error(
     `1.25 (|L(K) - L(2K)| + sum_kl |(D^T D)_kl (M(K) - M(2K))_kl|)`, L the loss and M the pair moments. Costs five times the loss.
     """
     check_autoencoder(params, W, penalty, nodes)
-    coarse, fine = (_of_latents(params, W, distribution, k) for k in (nodes, FINER * nodes))
+    coarse, fine = (_of_latents(params, W, distribution, k) for k in (nodes, TRUER * nodes))
     losses = [_of_outputs(params, x, penalty, weighted=weighted) for x in (coarse, fine)]
     apart = jnp.sum(jnp.abs(params.W_dec.T @ params.W_dec * (coarse.pairs - fine.pairs)))
     return SAFETY * (jnp.abs(losses[0] - losses[1]) + apart)
@@ -197,12 +196,13 @@ def one_hidden_layer(
     Raises:
         ValueError: shapes, numbers or a target that do not fit.
     """
+    check_rows(distribution, nodes, sizes="(L, n)", W_in=W_in, b_in=b_in)
     L, n = W_in.shape
+    _check_target(target, distribution, n)
     outputs = n if isinstance(target, str) else len(target)
-    if b_in.shape != (L,) or W_out.shape != (outputs, L) or b_out.shape != (outputs,):
-        given = f"W_in {W_in.shape}, b_in {b_in.shape}, W_out {W_out.shape}, b_out {b_out.shape}"
-        raise ValueError(f"{given}: needs (L, n), (L,), ({outputs}, L) and ({outputs},)")
-    check_floats(W_in=W_in, b_in=b_in, W_out=W_out, b_out=b_out)
+    if W_out.shape != (outputs, L) or b_out.shape != (outputs,):
+        raise ValueError(f"W_out has shape {W_out.shape}, b_out {b_out.shape}: needs ({outputs}, {L}) and ({outputs},)")
+    check_floats(W_out=W_out, b_out=b_out)
     check_importance(importance, outputs)
     weights = jnp.broadcast_to(jnp.asarray(importance, b_out.dtype), (outputs,))
     second, mean, moments = _targets(target, W_in, b_in, distribution, nodes)
@@ -225,9 +225,6 @@ def _targets(
         cross = 2 * of_pairs(pair, distribution, nodes=nodes).reshape(n, L) - moments.cross
         mean = 2 * rectified_moments(eye, zero, distribution).mean - features.mean(distribution, n=n)
         return second, mean, moments._replace(cross=cross)
-    if isinstance(target, str) or not isinstance(distribution, features.SparseBinary):
-        given = f"target = {target!r}, {type(distribution).__name__}"
-        raise ValueError(f"{given}: needs 'identity', 'absolute', or pairs of features of a SparseBinary")
     first, other = np.array(target).T
     p = features.density(distribution, n=n)
     both = jnp.where(first == other, p[first], p[first] * p[other])
@@ -238,3 +235,15 @@ def _targets(
 
     cross = jnp.stack([once_both(j, k) for j, k in target])
     return both, both, moments._replace(cross=both[:, None] * cross)
+
+
+def _check_target(target: Targets, distribution: features.Distribution, n: int) -> None:
+    if target in ("identity", "absolute"):
+        return
+    pairs = np.array(target) if isinstance(target, tuple) else np.zeros(0)
+    known = pairs.shape == (len(target), 2) and pairs.size and pairs.min() >= 0 and pairs.max() < n
+    if not (known and isinstance(distribution, features.SparseBinary)):
+        given = f"target = {target!r}, {type(distribution).__name__}"
+        raise ValueError(
+            f"{given}: needs 'identity', 'absolute', or pairs of numbers below n = {n} with SparseBinary features"
+        )

@@ -15,8 +15,12 @@ from superpose._jax.precision import precisely
 from superpose.expected_loss import binary_states, pair_series
 from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.groups import as_given, groups_of, in_order
-from superpose.expected_loss.inputs import check_floats, check_nodes
+from superpose.expected_loss.inputs import check_rows
 from superpose.expected_loss.pair_series import Pair
+from superpose.expected_loss.rectified import rectified_moments
+
+FINER = 2
+"""So many times the nodes have series in one dimension, which cost little."""
 
 
 def pair_moments(
@@ -24,7 +28,7 @@ def pair_moments(
 ) -> Float[Array, "L L"]:
     """`E r(y_k) r(y_l)` of `y = c + G x`, r(y) = max(y, 0), exact up to the truncation of a Fourier series in two dimensions.
 
-    The diagonal is `E y r(y)`, a series in one dimension, with twice the nodes or 64. Pairs that are never positive at once are 0.
+    The diagonal is that of `rectified_moments` with twice the nodes or 64. Pairs that are never positive at once are 0.
     Binary features of at most 1,024 states are summed and have no error. Each pair is worked out once, in O(n nodes^1.7).
 
     Differentiable in G and c, twice (reverse mode first, then forward for Hessians); not in the distribution.
@@ -42,29 +46,8 @@ def pair_moments(
         ValueError: shapes that do not fit, numbers that are no floats, `nodes` below 8, a distribution that is none, or a
             derivative in it.
     """
-    if G.ndim != 2 or c.shape != G.shape[:1]:
-        raise ValueError(f"G has shape {G.shape}, c {c.shape}: needs (L, n) and (L,)")
-    check_floats(G=G, c=c)
-    check_nodes(nodes)
-    features.check(distribution, n=G.shape[1])
-    square = of_pairs(Pair(G.T, c, G.T, c), distribution, nodes=line_nodes(nodes), line=True)
-    return both_sides(G, c, square, distribution, nodes=nodes)
-
-
-def line_nodes(nodes: int) -> int:
-    """Nodes of `E y r(z)`, which cost little."""
-    return nodes
-
-
-def both_sides(
-    G: Float[Array, "L n"],
-    c: Float[Array, " L"],
-    square: Float[Array, " L"],
-    distribution: features.Distribution,
-    *,
-    nodes: int,
-) -> Float[Array, "L L"]:
-    """`pair_moments` from its diagonal."""
+    check_rows(distribution, nodes, sizes="(L, n)", G=G, c=c)
+    square = rectified_moments(G, c, distribution, nodes=max(64, FINER * nodes)).square
     first, second = np.triu_indices(len(c), 1)
     found = of_pairs(Pair(G[first].T, c[first], G[second].T, c[second]), distribution, nodes=nodes)
     upper = jnp.zeros((len(c), len(c)), c.dtype).at[first, second].set(found)

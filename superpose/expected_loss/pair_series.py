@@ -14,7 +14,6 @@ blocks. Their weight falls as 1 / (k j)^2, so blocks far from both axes count fo
 Arrays are (feature or group s, sign, k, j, pair). Pairs do not know of each other.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ import numpy as np
 from jaxtyping import Array
 
 from superpose._jax.complex_numbers import phase, plus_one, quotient, scaled
+from superpose._jax.models_last import in_parts
 from superpose._jax.stored import kept
 from superpose.expected_loss.groups import Groups, group_sums, lift, product
 from superpose.expected_loss.period import Period, period
@@ -58,22 +58,7 @@ def moments_and_slopes(groups: Groups, law: Magnitude, pair: Pair, *, nodes: int
         return _some(jax.tree.unflatten(structure, numbers), law, pair, nodes, line)
 
     width = max(8, AT_ONCE // (2 * BLOCK**2 * len(pair.g)) // 8 * 8)
-    return _in_parts(some, (numbers, pair), min(width, len(pair.c)))
-
-
-def _in_parts(f: Callable[..., tuple[Array, Pair]], arguments: tuple, width: int) -> tuple[Array, Pair]:
-    """`f(*arguments)` of so many pairs at a time, all on the last axis."""
-    count = jax.tree.leaves(arguments)[0].shape[-1]
-    parts = -(-count // width)
-
-    def cut(x: Array) -> Array:
-        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, parts * width - count)], mode="edge")
-        return jnp.moveaxis(padded.reshape(*x.shape[:-1], parts, width), -2, 0)
-
-    def join(x: Array) -> Array:
-        return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)[..., :count]
-
-    return jax.tree.map(join, jax.lax.map(lambda part: f(*part), jax.tree.map(cut, arguments)))
+    return in_parts(some, width, numbers, pair)
 
 
 def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) -> tuple[Array, Pair]:
@@ -85,8 +70,8 @@ def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) ->
         span = period(at_once, law, one([g, h]), one([c, d]), nodes=nodes)
         S, T = jnp.split(span.length, 2)
         unit = Pair(*(_times(2 * np.pi / t, x) for x, t in zip(pair, (S, S, T, T), strict=True)))
-        far = jnp.sqrt(unit.g**2 + unit.h**2 + jnp.finfo(c.dtype).tiny)
-        taken = shares(groups, law, nodes * far)
+        square = unit.h**2 if line else unit.g**2 + unit.h**2  # a line takes no high frequencies
+        taken = shares(groups, law, nodes * jnp.sqrt(square + jnp.finfo(c.dtype).tiny))
         few = one_active(groups, law, taken.taken_out, pair)
         if line:  # y = r(y) - r(-y)
             few = few - one_active(groups, law, taken.taken_out, pair._replace(g=-g, c=-c))

@@ -16,7 +16,7 @@ from superpose import features
 from superpose._jax.models_last import NO_DERIVATIVE
 from superpose.expected_loss.contexts import over_contexts
 from superpose.expected_loss.groups import as_given, groups_of, in_order, without_targets
-from superpose.expected_loss.inputs import check_floats, check_nodes
+from superpose.expected_loss.inputs import check_rows
 from superpose.expected_loss.methods import method_for
 from superpose.expected_loss.programs import of_a_model, on_models
 
@@ -52,11 +52,7 @@ def rectified_moments(
         ValueError: shapes that do not fit, numbers that are no floats, `nodes` below 8, a distribution that is none, or a
             derivative in it.
     """
-    if A.ndim != 2 or c.shape != A.shape[:1]:
-        raise ValueError(f"A has shape {A.shape}, c {c.shape}: needs (k, n) and (k,)")
-    check_floats(A=A, c=c)
-    check_nodes(nodes)
-    features.check(distribution, n=A.shape[1])
+    check_rows(distribution, nodes, sizes="(k, n)", A=A, c=c)
     numbers, structure = jax.tree.flatten(distribution)
     found: Any = _moments(A, c, numbers, structure, nodes)
     return RectifiedMoments(*found)

@@ -167,7 +167,7 @@ def _exponential_product(b: Real, g: Real, c: Real, h: Real) -> Real:
     length = jnp.where(jnp.isfinite(end), end - start, 0)
     tail = jnp.where(jnp.isfinite(end), jnp.exp(-length), 0)
     y, z = b + g * start, c + h * start
-    none, one, two = -jnp.expm1(-length) * 1.0, 1 - tail * (1 + length), 2 - tail * (2 + length * (2 + length))
+    none, one, two = -jnp.expm1(-length), 1 - tail * (1 + length), 2 - tail * (2 + length * (2 + length))
     none = jnp.where(jnp.isfinite(end), none, 1)
     return jnp.where(some, jnp.exp(-start) * (y * z * none + (y * h + z * g) * one + g * h * two), 0)
 
