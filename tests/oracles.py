@@ -79,3 +79,16 @@ def loss(W, b, x, importance, output="relu"):
     """`sum_i importance_i (x_i - x'_i)^2` at one input."""
     error = x - reconstruct(W, b, x, output)
     return math.fsum(w * e**2 for w, e in zip(importance, error, strict=True))
+
+
+def one_latent(p, penalty):
+    """The optimum of one feature and one latent: a soft threshold, `z = r(x - d - t)` with t half of the penalty; `b_dec = d`.
+
+    Where the latent is on, the gradient in gain and bias asks for a residual of t everywhere; `d` solves a quadratic equation.
+    """
+    t = penalty / 2
+    half = (1 - p) + t * p
+    d = (-half + (half**2 + p**2 * (2 * t - t**2)) ** 0.5) / p
+    s = d + t
+    active = (t**3 + d**3) / 3 + (1 - s) * t**2 + t * (1 - s) ** 2
+    return d, (1 - p) * d**2 + p * active

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from superpose import expected_loss, features, sae, solve
@@ -10,24 +11,11 @@ from superpose import expected_loss, features, sae, solve
 pytestmark = pytest.mark.x64
 
 
-def one_feature(p, penalty):
-    """The optimum of one feature and one latent: a soft threshold, `z = r(x - d - t)` with t half of the penalty; `b_dec = d`.
-
-    Where the latent is on, the gradient in gain and bias asks for a residual of t everywhere; `d` solves a quadratic equation.
-    """
-    t = penalty / 2
-    half = (1 - p) + t * p
-    d = (-half + (half**2 + p**2 * (2 * t - t**2)) ** 0.5) / p
-    s = d + t
-    active = (t**3 + d**3) / 3 + (1 - s) * t**2 + t * (1 - s) ** 2
-    return d, (1 - p) * d**2 + p * active
-
-
 @pytest.mark.parametrize(("p", "penalty", "scale"), [(0.1, 0.2, 1.0)])
 def test_one_feature_is_a_soft_threshold(p, penalty, scale):
     W = scale * jnp.ones((1, 1))
     found = sae.solve(jax.random.key(0), W, features.SparseUniform(p), latents=1, penalty=penalty, restarts=1, nodes=64)
-    d, loss = one_feature(p, penalty)
+    d, loss = oracles.one_latent(p, penalty)
     read, bias, write, center = (np.asarray(x[found.best]).ravel()[0] for x in jax.tree.leaves(found.params))
     assert bool(found.converged[found.best])
     np.testing.assert_allclose(found.loss[found.best], loss, rtol=1e-6)
@@ -45,7 +33,7 @@ def test_orthogonal_features_are_recovered():
         jax.random.key(1), jnp.eye(2), features.SparseUniform(p), latents=2, penalty=penalty, restarts=3, nodes=32
     )
     best = found.best
-    np.testing.assert_allclose(found.loss[best], 2 * one_feature(p, penalty)[1], rtol=1e-5)
+    np.testing.assert_allclose(found.loss[best], 2 * oracles.one_latent(p, penalty)[1], rtol=1e-5)
     np.testing.assert_allclose(np.sort(found.cosine[best], axis=0), [[0, 0], [1, 1]], atol=1e-3)
     assert np.all(np.asarray(found.loss) >= float(found.loss[-1]) * (1 - 1e-6))
 

@@ -28,7 +28,8 @@ ROOMS = {
     "labels": set(),
     # solved exactly, or trained
     "solve": {"_jax", "expected_loss", "features", "labels", "toy_model"},
-    "sae": {"autoencoder", "expected_loss", "features", "solve"},
+    "sae": {"autoencoder", "expected_loss", "features", "solve", "weights"},
+    "editing": {"expected_loss", "features", "toy_model"},
     "train": {"features"},
     "dynamics": {"features", "interference", "train"},
     "adversarial": {"_jax", "features", "toy_model"},

@@ -10,7 +10,7 @@ from superpose.expected_loss.active_count import Parts, loss_by_active, sample_a
 from superpose.expected_loss.approximations import linear, mean_field
 from superpose.expected_loss.inputs import FEWEST, Importance
 from superpose.expected_loss.networks import autoencoder, autoencoder_error, autoencoder_nodes_for, one_hidden_layer
-from superpose.expected_loss.pair_moments import pair_moments
+from superpose.expected_loss.pair_moments import pair_moments, product_moments
 from superpose.expected_loss.rectified import RectifiedMoments, rectified_moments
 from superpose.expected_loss.relu import output_losses, relu_output
 
@@ -31,6 +31,7 @@ __all__ = [
     "one_hidden_layer",
     "output_losses",
     "pair_moments",
+    "product_moments",
     "rectified_moments",
     "relu_output",
     "sample_active",

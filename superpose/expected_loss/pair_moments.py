@@ -54,6 +54,35 @@ def pair_moments(
     return upper + upper.T + jnp.diag(square)
 
 
+def product_moments(
+    G: Float[Array, "k n"],
+    c: Float[Array, " k"],
+    H: Float[Array, "k n"],
+    d: Float[Array, " k"],
+    distribution: features.Distribution,
+    *,
+    nodes: int = 32,
+) -> Float[Array, " k"]:
+    """`E r(y) r(z)` of `y = c + G x` and `z = d + H x`, row by row: `pair_moments` where not all pairs are wanted.
+
+    Args:
+        G: weights of y, one row for each.
+        c: biases of y.
+        H: weights of z.
+        d: biases of z.
+        distribution: of the n features.
+        nodes: frequencies of each axis, at least 8.
+
+    Raises:
+        ValueError: as `pair_moments`.
+    """
+    check_rows(distribution, nodes, sizes="(k, n)", G=G, c=c)
+    check_rows(distribution, nodes, sizes="(k, n)", H=H, d=d)
+    if G.shape != H.shape:
+        raise ValueError(f"H has shape {H.shape}: needs that of G, {G.shape}")
+    return of_pairs(Pair(G.T, c, H.T, d), distribution, nodes=nodes)
+
+
 def of_pairs(pair: Pair, distribution: features.Distribution, *, nodes: int, line: bool = False) -> Float[Array, " pairs"]:
     """`E r(y) r(z)` of some pairs, or if `line` `E y r(z)`; with slopes as `pair_moments` has them."""
     numbers, structure = jax.tree.flatten(distribution)
