@@ -30,6 +30,7 @@ ROOMS = {
     "solve": {"_jax", "expected_loss", "features", "labels", "toy_model"},
     "sae": {"autoencoder", "expected_loss", "features", "solve", "weights"},
     "editing": {"expected_loss", "features", "toy_model"},
+    "synthetic": {"_jax", "features", "frames"},
     "train": {"features"},
     "dynamics": {"features", "interference", "train"},
     "adversarial": {"_jax", "features", "toy_model"},
@@ -77,7 +78,9 @@ SIDE_DOORS = {
 
 ONLY = {
     "plotly": lambda module: module.split(".")[0] == "plot",
-    "optax": lambda module: module in ("train", "phase.sampled", "solve.large") or module.split(".")[0] == "sae",
+    "optax": lambda module: (
+        module in ("train", "phase.sampled", "solve.large", "synthetic.directions") or module.split(".")[0] == "sae"
+    ),
     "tyro": lambda module: module == "cli" or module.split(".")[0] == "commands",
     "rich": lambda module: module.split(".")[0] == "commands",
     "torch": lambda _: False,
