@@ -7,12 +7,17 @@ import sys
 from importlib.metadata import version
 
 from superpose import processes
-from superpose.commands import figures, parsing, phase, reproduce
+from superpose.commands import figures, parsing, phase, reproduce, unmix
 from superpose.commands.run import told
 
 RARELY = (100_000, 20, 100)
 """Thresholds of Python's garbage collector: by default a third of the time in which JAX traces goes into looking at its objects."""
-COMMANDS = {"phase": phase.Phase, "reproduce": reproduce.Reproduce, "figures": figures.Figures}
+COMMANDS = {
+    "phase": phase.Phase,
+    "unmix": unmix.Unmix,
+    "reproduce": reproduce.Reproduce,
+    "figures": figures.Figures,
+}
 HELP = "The mathematics of superposition, computed exactly. `superpose --version` tells which version this is."
 STOPPED = "stopped; finished chunks are kept, the same command goes on"
 
@@ -47,6 +52,8 @@ def _run(arguments: list[str]) -> int:
         case phase.Phase() as command:
             given = {argument.split("=")[0] for argument in arguments[1:]}
             return phase.phase(command, sizes=given & {"--n", "--m"})
+        case unmix.Unmix() as command:
+            return unmix.unmix(command)
         case reproduce.Reproduce() as command:
             return reproduce.reproduce(command)
         case command:

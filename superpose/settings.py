@@ -62,6 +62,66 @@ class Diagram:
         _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
 
 
+VARIANTS = ("relu", "relu-2023", "p-annealed", "gated", "topk", "batchtopk", "matryoshka", "jumprelu")
+"""Names of the kinds of autoencoder."""
+
+
+@dataclass(frozen=True)
+class Unmixing:
+    """A toy model in superposition, and the autoencoders that are to find its features again in its activations.
+
+    Args:
+        n: features, at least 2.
+        m: hidden dimensions, from 1 to n.
+        density: probability that a feature is active, in (0, 1].
+        variant: a kind of autoencoder, or several with commas between, or all.
+        model: train or solve the toy model: solved, it is a certified minimum, which takes minutes from n = 20 up.
+        latents: of each autoencoder; 0 for as many as features.
+        values: of what makes latents sparse: penalties, or numbers of active latents.
+        starts: random starts at each of them.
+        steps: of training an autoencoder.
+        batch: samples a step.
+        rate: of learning.
+        samples: that scores and edits are measured on.
+        seed: of everything random.
+    """
+
+    n: int = 20
+    m: int = 8
+    density: float = 0.05
+    variant: str = "all"
+    model: str = "train"
+    latents: int = 0
+    values: int = 4
+    starts: int = 2
+    steps: int = 3000
+    batch: int = 512
+    rate: float = 3e-3
+    samples: int = 20_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the first setting that is out of range."""
+        for name, least in (("n", 2), ("m", 1), ("latents", 0), ("values", 1), ("starts", 1), ("steps", 1), ("batch", 1)):
+            _require(name, getattr(self, name), least <= getattr(self, name) <= MOST, f"at least {least}, at most {MOST}")
+        _require("m", self.m, self.m <= self.n, f"at most n = {self.n}")
+        _require("density", self.density, 0 < self.density <= 1, "a density in (0, 1]")
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        _require("variant", self.variant, not unknown, f"all, or of {', '.join(VARIANTS)}")
+        _require("model", self.model, self.model in ("train", "solve"), "train or solve")
+        _require("rate", self.rate, 0 < self.rate < inf, "a positive rate")
+        enough = max(100, self.latents, self.n)
+        _require(
+            "samples", self.samples, enough <= self.samples <= MOST, f"at least {enough}: 100, the latents, the features"
+        )
+        _require("seed", self.seed, 0 <= self.seed < 2**32, "an integer in [0, 2^32)")
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The kinds that are asked for."""
+        return VARIANTS if self.variant == "all" else tuple(self.variant.split(","))
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes that share a computation; each computes its part on its own devices, and the first one reports.

@@ -50,10 +50,23 @@ ROOMS = {
         "toy_model",
         "train",
     },
+    "unmix": {
+        "editing",
+        "expected_loss",
+        "features",
+        "results",
+        "sae",
+        "settings",
+        "solve",
+        "sweep",
+        "synthetic",
+        "toy_model",
+        "train",
+    },
     "plot": {"results"},
     "reproduction": {"results", "sweep"},
     # the command, which nothing imports
-    "commands": {"phase", "plot", "processes", "reproduction", "results", "settings"},
+    "commands": {"phase", "plot", "processes", "reproduction", "results", "settings", "unmix"},
     "cli": {"commands", "processes"},
     "": set(),
 }
@@ -79,7 +92,8 @@ SIDE_DOORS = {
 ONLY = {
     "plotly": lambda module: module.split(".")[0] == "plot",
     "optax": lambda module: (
-        module in ("train", "phase.sampled", "solve.large", "synthetic.directions") or module.split(".")[0] == "sae"
+        module in ("train", "phase.sampled", "solve.large", "synthetic.directions", "unmix.toy")
+        or module.split(".")[0] == "sae"
     ),
     "tyro": lambda module: module == "cli" or module.split(".")[0] == "commands",
     "rich": lambda module: module.split(".")[0] == "commands",

@@ -114,7 +114,7 @@ def _one(diagram: Diagram, command: Phase, folder: Path, unwritten: list[OSError
     from superpose.commands.phase_report import report
     from superpose.phase.run import compute, summary
 
-    with _progress(diagram) as advance:
+    with run.Progress(f"n={diagram.n}, m={diagram.m}", total=diagram.densities, unit="rows") as advance:
         dataset = compute(diagram, folder, advance=advance)
     numbers = summary(dataset) | {"settings": asdict(diagram), "folder": str(folder)}
     if command.check:
@@ -135,33 +135,3 @@ def _publish(numbers: dict[str, Any], dataset: "xr.Dataset", folder: Path) -> No
     figure = phase_diagram(dataset)
     write_atomically(folder / "phase.html", lambda path: figure.write_html(path, include_plotlyjs=True))
     run.write_json(folder / "summary.json", numbers)
-
-
-class _progress:
-    """A bar over rows on standard error, drawn only where somebody looks."""
-
-    def __init__(self, diagram: Diagram):
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            *Progress.get_default_columns()[:2],
-            MofNCompleteColumn(),
-            TextColumn("rows"),
-            TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        self.bar, self.seen = (
-            Progress(*columns, console=console, transient=True),
-            console.is_terminal and processes.is_first(),
-        )
-        self.task = self.bar.add_task(f"n={diagram.n}, m={diagram.m}", total=diagram.densities)
-
-    def __enter__(self) -> Any:
-        if self.seen:
-            self.bar.start()
-        return lambda: self.bar.advance(self.task)
-
-    def __exit__(self, *_: object) -> None:
-        if self.seen:
-            self.bar.stop()

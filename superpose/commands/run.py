@@ -73,3 +73,33 @@ def write_json(path: Path, content: Any) -> None:
 def no_nan(content: Any) -> Any:
     """The same with null for NaN and infinity, which JSON does not have."""
     return json.loads(json.dumps(content), parse_constant=lambda _: None)
+
+
+class Progress:
+    """A bar on standard error, drawn only where somebody looks; entered, it gives what advances it by one."""
+
+    def __init__(self, description: str, *, total: int, unit: str):
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            *Progress.get_default_columns()[:2],
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self.bar, self.seen = (
+            Progress(*columns, console=console, transient=True),
+            console.is_terminal and processes.is_first(),
+        )
+        self.task = self.bar.add_task(description, total=total)
+
+    def __enter__(self) -> Any:
+        if self.seen:
+            self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *_: object) -> None:
+        if self.seen:
+            self.bar.stop()

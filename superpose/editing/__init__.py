@@ -4,7 +4,7 @@ Handles on concepts are true directions, latents of an autoencoder, or neurons. 
 along directions moves on average; `answers` has the four questions' numbers from samples, for edits of every kind.
 """
 
-from superpose.editing.exact import Ablation, Steering, collateral, gain, leakage, projection, selectivity, steering
+from superpose.editing.exact import Ablation, collateral, flips, gain, leakage, projection, selectivity, steering
 from superpose.editing.handles import Handles, latents, neurons, true_directions
 from superpose.editing.questions import Answers, answers, summary
 
@@ -12,9 +12,9 @@ __all__ = [
     "Ablation",
     "Answers",
     "Handles",
-    "Steering",
     "answers",
     "collateral",
+    "flips",
     "gain",
     "latents",
     "leakage",

@@ -15,20 +15,6 @@ from superpose.toy_model import Params
 
 
 @struct.dataclass
-class Steering:
-    """Of adding `strength v_t` to the activations, for each concept t (rows) and output j (columns).
-
-    `push` (n, n): `W_j . v_t`, so the pre-activation j rises by `strength push`; its diagonal is the gain.
-    `moved` (n, n): `E (x'_j - x_j)^2`, x and x' the outputs before and after.
-    `flips` (n, n): probability that output j goes on or off.
-    """
-
-    push: Array
-    moved: Array
-    flips: Array
-
-
-@struct.dataclass
 class Ablation:
     """Of taking the direction `v_t` out of the activations, `h - v_t v_t . h`, for each concept t (rows) and output j (columns).
 
@@ -69,10 +55,10 @@ def steering(
     *,
     strength: Float[Array, ""] | float,
     nodes: int = 32,
-) -> Steering:
-    """Add `strength v_t` to the activations, for each concept t: `y'_j = y_j + strength W_j . v_t`.
+) -> Float[Array, "n n"]:
+    """`E (x'_j - x_j)^2` of adding `strength v_t` to the activations, for each concept t (rows) and output j (columns).
 
-    Chances to be on, `P(y_j > 0)`, are slopes of `E r(y_j)` in b_j: their series converges an order more slowly.
+    x and x' are the outputs before and after: the pre-activation j rises by `strength W_j . v_t`.
 
     Args:
         params: of the toy model.
@@ -81,19 +67,45 @@ def steering(
         strength: how much of the direction is added, in the units of h.
         nodes: of the series, at least 8.
     """
-    n = len(params.b)
-    push = directions.T @ params.W
+    before, after = _biases(params, directions, strength)
     overlaps = params.W.T @ params.W
-    before, shift = jnp.broadcast_to(params.b[None], (n, n)), strength * push
-    moved = _apart(overlaps, before, overlaps, before + shift, distribution, nodes)
+    return _apart(overlaps, before, overlaps, after, distribution, nodes)
 
-    def chance_on(b: Array) -> Array:
-        def mean(b: Array) -> Array:
-            return jnp.sum(rectified_moments(jnp.tile(overlaps, (n, 1)), b.ravel(), distribution, nodes=4 * nodes).mean)
 
-        return jax.grad(mean)(b)
+def flips(
+    params: Params,
+    directions: Float[Array, "m n"],
+    distribution: features.Distribution,
+    *,
+    strength: Float[Array, ""] | float,
+    nodes: int = 128,
+) -> Float[Array, "n n"]:
+    """Probability that adding `strength v_t` turns output j on or off, for each concept t (rows) and output j (columns).
 
-    return Steering(push=push, moved=moved, flips=jnp.abs(chance_on(before + shift) - chance_on(before)))
+    `|P(y'_j > 0) - P(y_j > 0)|`, as all inputs move the same way. `P(y_j > 0)` is the slope of `E r(y_j)` in its bias, whose
+    series converges an order more slowly.
+
+    Args:
+        params: of the toy model.
+        directions: `v_t`, in columns.
+        distribution: of the features.
+        strength: how much of the direction is added, in the units of h.
+        nodes: of the series, at least 8.
+    """
+    before, after = _biases(params, directions, strength)
+    overlaps = params.W.T @ params.W
+
+    def mean(b: Array) -> Array:
+        return jnp.sum(rectified_moments(overlaps, b, distribution, nodes=nodes).mean)
+
+    chance = jax.vmap(jax.grad(mean))
+    return jnp.abs(chance(after) - chance(before[:1]))
+
+
+def _biases(params: Params, directions: Array, strength: Array | float) -> tuple[Array, Array]:
+    """Biases of all outputs before and after each concept is added."""
+    before = jnp.broadcast_to(params.b[None], (directions.shape[1], len(params.b)))
+    return before, before + strength * directions.T @ params.W
 
 
 def projection(

@@ -30,14 +30,14 @@ SURE = 1.645
 class Answers:
     """(n,) each: `read`, `traced`, `edited`, `verified` as above, nan for a concept that never is active.
 
-    `hidden`: `1 - verified` and 1.645 standard errors: with 95 % confidence no larger share of the concept hides below this a.
+    `hidden_at_most`: `1 - verified` and 1.645 standard errors: with 95 % confidence no larger share hides below this a.
     """
 
     read: Array
     traced: Array
     edited: Array
     verified: Array
-    hidden: Array
+    hidden_at_most: Array
 
 
 @jax.jit
@@ -60,7 +60,7 @@ def answers(params: Params, x: Float[Array, "samples n"], handles: Handles) -> A
         traced=known(tracing(params, x, handles)),
         edited=known(ablating(params, x, handles)),
         verified=known(verified),
-        hidden=known(jnp.minimum(1 - verified + SURE * error, 1)),
+        hidden_at_most=known(jnp.minimum(1 - verified + SURE * error, 1)),
     )
 
 

@@ -5,7 +5,7 @@ autoencoder's optimum recovers the truth has an answer. `fit` trains any variant
 """
 
 from superpose.autoencoder import Params, decode, encode, from_dictionary, loss
-from superpose.sae import scores
+from superpose.sae import ladder, scores
 from superpose.sae.annealed import P_ANNEALED
 from superpose.sae.fit import Fit, begin, fit, rows
 from superpose.sae.gated import GATED
@@ -33,6 +33,7 @@ __all__ = [
     "encode",
     "fit",
     "from_dictionary",
+    "ladder",
     "latents",
     "loss",
     "matryoshka",

@@ -187,8 +187,9 @@ def _fit(key, start, source, penalty, k, rate, done, of, *, variant, steps, batc
         params, state, idle = carry
         drawn = draw(jax.random.fold_in(key, t), source, batch)
         h, target = (x.T for x in (drawn if isinstance(drawn, tuple) else (drawn, drawn)))
-        progress = t / of
-        knobs = Knobs(penalty * jnp.minimum(1, progress / WARM_UP), k, progress, (idle > window) & present(params))
+        progress = (t / of).astype(h.dtype)
+        weight = penalty.astype(h.dtype) * jnp.minimum(1, progress / WARM_UP)
+        knobs = Knobs(weight, k.astype(h.dtype), progress, (idle > window) & present(params))
         (loss, z), gradient = jax.value_and_grad(variant.loss, has_aux=True)(params, h, target, knobs)
         updates, state = optimizer.update(gradient, state, params)
         now = rate * jnp.minimum(1, (1 - progress) / COOL_DOWN)
