@@ -7,7 +7,7 @@ OLDEST_PYTHON ?= python3.11
 OLDEST := .venv-oldest/bin
 LATEX := apt install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern
 
-.PHONY: phase reproduce figures paper paper-results latex test test-all test-oldest lint bench clean
+.PHONY: phase unmix reproduce figures paper paper-results latex test test-all test-oldest lint bench clean
 
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -16,6 +16,9 @@ $(READY): pyproject.toml
 
 phase: $(READY)  ## both published phase diagrams, exactly
 	$(BIN)/superpose phase --out results/phase
+
+unmix: $(READY)  ## a toy model's features, found again by sparse autoencoders
+	$(BIN)/superpose unmix --out results/unmix
 
 figures: phase  ## the README's figures from saved results; needs Chrome or chromium
 	$(BIN)/python -m experiments.readme_figures

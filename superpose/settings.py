@@ -122,6 +122,60 @@ class Unmixing:
         return VARIANTS if self.variant == "all" else tuple(self.variant.split(","))
 
 
+SHAPES = ("digon", "pair", "triangle", "square", "pentagon", "antiprism", "family")
+"""Arrangements of features whose recovery can be mapped."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Where an autoencoder's optimum is the truth: a map over penalty and density for one arrangement of features.
+
+    Args:
+        shape: digon, pair (two features in a plane, `angle` apart), triangle, square, pentagon, antiprism (8 in 3 dimensions), or
+            family (a parent and a child, which is active in `child` of the parent's inputs, at right angles).
+        angle: between the two features of a pair, in degrees, above 0, at most 180.
+        child: of a family, in (0, 1).
+        densities: grid points from `density_min` to `density_max`, evenly in log density.
+        penalties: grid points from `penalty_min` to `penalty_max`, evenly in log penalty.
+        restarts: random starts a cell, besides the truth.
+        density_min: smallest density, in (0, 1].
+        density_max: largest density, in (0, 1].
+        penalty_min: smallest penalty, above 0.
+        penalty_max: largest penalty.
+        nodes: frequencies of each axis of the exact loss's series, from 8 to 256.
+        gap: the largest gap of a certified minimum, as a share of its loss.
+    """
+
+    shape: str = "digon"
+    angle: float = 60.0
+    child: float = 0.3
+    densities: int = 6
+    penalties: int = 6
+    restarts: int = 4
+    density_min: float = 0.01
+    density_max: float = 0.3
+    penalty_min: float = 0.01
+    penalty_max: float = 1.0
+    nodes: int = 32
+    gap: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the first setting that is out of range."""
+        _require("shape", self.shape, self.shape in SHAPES, f"one of {', '.join(SHAPES)}")
+        _require("angle", self.angle, 0 < self.angle <= 180, "degrees above 0, at most 180")
+        _require("child", self.child, 0 < self.child < 1, "a number in (0, 1)")
+        for name in ("densities", "penalties", "restarts"):
+            _require(name, getattr(self, name), 1 <= getattr(self, name) <= MOST, f"at least 1, at most {MOST}")
+        _require("density_min", self.density_min, 0 < self.density_min <= 1, "a density in (0, 1]")
+        upper = f"a density in [{self.density_min}, 1]"
+        _require("density_max", self.density_max, self.density_min <= self.density_max <= 1, upper)
+        _require("penalty_min", self.penalty_min, 0 < self.penalty_min < inf, "a positive penalty")
+        above = self.penalty_min <= self.penalty_max < inf
+        _require("penalty_max", self.penalty_max, above, f"at least penalty_min = {self.penalty_min}")
+        _require("nodes", self.nodes, 8 <= self.nodes <= 256, "from 8 to 256")
+        _require("gap", self.gap, 0 < self.gap < 1, "a number in (0, 1)")
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes that share a computation; each computes its part on its own devices, and the first one reports.

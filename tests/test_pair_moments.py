@@ -111,6 +111,36 @@ def test_latents_that_are_one_number_while_others_vary(name, nodes):
     assert_moments(pair_moments(G, c, law.features, nodes=nodes), exact_moments(G, c, law), REACHED[nodes])
 
 
+IDLE = {
+    "uniform": (SparseUniform, [[0.6, 0.8, 0, 0], [0, 0, 1, -0.7]], 1),
+    "symmetric": (SparseSymmetric, [[0.6, 0.8, 0], [0, 0, 1]], 1),
+    "nearly": (SparseUniform, [[0.6, 0.8, 1e-3, 0], [0, 0, 1, -0.7]], 10),
+}
+
+
+def idle_rows(name):
+    """Latents that (nearly) see no feature of each other's; idle ones are at their kink, or off by less than the shortest wave."""
+    law, G, times = IDLE[name]
+    return tree(law, [0.3] * len(G[0])), jnp.asarray(np.repeat(G, 3, 0)), jnp.array([0, 0.02, -0.02] * len(G)), times
+
+
+@pytest.mark.parametrize("nodes", [slow(16), 32, slow(64)])
+@pytest.mark.parametrize("name", IDLE)
+def test_latents_at_their_kink_while_features_of_others_are_active(name, nodes):
+    law, G, c, times = idle_rows(name)
+    assert_moments(pair_moments(G, c, law.features, nodes=nodes), exact_moments(G, c, law), times * REACHED[nodes])
+
+
+@pytest.mark.x64
+def test_slopes_near_a_kink_are_those_of_the_numbers():
+    law, G, c, _ = idle_rows("uniform")
+    rng, at = np.random.default_rng(2), (G[c != 0], c[c != 0])  # where c = 0, r itself has a kink
+    way = tuple(jnp.asarray(rng.standard_normal(x.shape)) for x in at)
+    value = lambda G, c: (pair_moments(G, c, law.features, nodes=16) * jnp.triu(G @ G.T + 1, 1)).sum()  # noqa: E731
+    each = np.concatenate([np.ravel(x * d) for x, d in zip(jax.grad(value, (0, 1))(*at), way, strict=True)])
+    np.testing.assert_allclose(each.sum(), differences(value, at, way, h=1e-5), rtol=0, atol=1e-6 * np.abs(each).sum())
+
+
 GIVEN, PARENTS = [0.3, 0.5, 0.4], (-1, 0, 0)
 EXCLUSIVE, BINARY = tree(SparseUniform, GIVEN, PARENTS, exclusive=True), tree(SparseBinary, GIVEN, PARENTS)
 MIXTURE = features.Mixture((BINARY, tree(SparseBinary, [0.1, 0.2, 0.7])), jnp.array([0.3, 0.7]))

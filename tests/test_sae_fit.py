@@ -68,7 +68,8 @@ def in_numpy(name, params, h, dead, progress):
     loss = np.mean(sum(parts) + more)
     if "top_k" in name or name == "matryoshka":
         residual = h - z @ W.T - p["b_dec"]
-        loss += np.mean(((residual - (np.maximum(y, 0) * dead) @ W.T) ** 2).sum(1)) / 32
+        missing = ((residual - (np.maximum(y, 0) * dead) @ W.T) ** 2).sum() / (residual**2).sum()
+        loss += np.var(h, axis=0).sum() * missing / 32
     return loss, z
 
 

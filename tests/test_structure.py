@@ -54,6 +54,7 @@ ROOMS = {
         "editing",
         "expected_loss",
         "features",
+        "frames",
         "results",
         "sae",
         "settings",

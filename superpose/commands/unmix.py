@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from superpose.commands import run
-from superpose.settings import Processes, Unmixing
+from superpose.settings import Processes, Recovery, Unmixing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,11 +25,17 @@ TITLES = {
 class Unmix:
     """Un-mix a toy model: sparse autoencoders find its features in its activations, and are scored, steered and ablated.
 
-    Writes unmix.nc, unmix.html and summary.json. Stop it at any time; the same command goes on.
+    Writes unmix.nc, unmix.html and summary.json. With --phase instead a map, without samples, of where the true dictionary is the
+    optimum of a sparse autoencoder; it writes recovery.nc, recovery.html and summary.json. Stop it at any time; the same command
+    goes on.
     """
 
     settings: Annotated[Unmixing, tyro.conf.arg(name="")] = field(default_factory=Unmixing)
     """of the model and the autoencoders"""
+    phase: bool = False
+    """draw the phase diagram of recovery instead"""
+    recovery: Recovery = field(default_factory=Recovery)
+    """settings of the phase diagram"""
     out: run.Folder = Path("results/unmix")
     """folder for the results"""
     json: bool = False
@@ -39,6 +45,10 @@ class Unmix:
 def unmix(command: Unmix) -> int:
     """Compute, score, draw and report; returns the exit code."""
     run.prepare(Processes())
+    return _recovery(command) if command.phase else _unmixed(command)
+
+
+def _unmixed(command: Unmix) -> int:
     from superpose.commands.unmix_report import report
     from superpose.results import ResultError
     from superpose.unmix import compute, summary
@@ -55,6 +65,34 @@ def unmix(command: Unmix) -> int:
         report(numbers)
     try:
         _publish(numbers, dataset, command.out)
+    except OSError as error:
+        return run.told(run.unwritten(error), 1)
+    return 0
+
+
+def _recovery(command: Unmix) -> int:
+    from superpose import plot
+    from superpose.commands.unmix_report import report_recovery
+    from superpose.results import ResultError, write_atomically
+    from superpose.unmix import recovery_summary, solve_recovery
+
+    how, cells = command.recovery, command.recovery.densities * command.recovery.penalties
+    try:
+        with run.Progress(how.shape, total=cells, unit="cells") as advance:
+            dataset = solve_recovery(how, command.out / "recovery.nc", advance=advance)
+    except ResultError as error:
+        return run.told(error, 1)
+    numbers = run.no_nan(recovery_summary(dataset) | {"settings": asdict(how), "folder": str(command.out)})
+    if command.json:
+        print(json.dumps(numbers, indent=2))
+    else:
+        report_recovery(numbers)
+    try:
+        figure = plot.recovery(dataset)
+        write_atomically(
+            command.out / "recovery.html", lambda path: figure.write_html(path, include_plotlyjs=True, div_id="recovery")
+        )
+        run.write_json(command.out / "summary.json", numbers)
     except OSError as error:
         return run.told(run.unwritten(error), 1)
     return 0

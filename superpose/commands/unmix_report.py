@@ -26,6 +26,23 @@ def report(numbers: dict[str, Any]) -> None:
     console.print(f"{numbers['seconds']:.1f} s. Results in {numbers['folder']}: unmix.nc, unmix.html, summary.json")
 
 
+def report_recovery(numbers: dict[str, Any]) -> None:
+    """Print in how many cells of the phase diagram the truth is what."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{numbers['settings']['shape']}: the true dictionary is", box=SIMPLE, show_header=False)
+    for name, count in numbers["truth"].items():
+        table.add_row(name, f"{count} of {numbers['cells']} cells")
+    table.add_row("cells whose best autoencoder is certified", f"{numbers['best_certified']:.0%}")
+    table.add_row("loss of the truth above the best, at most", f"{numbers['largest_excess']:.2%}")
+    table.add_row("cosine of the feature that the best turns most", _number(numbers["worst_cosine_of_the_best"]))
+    console.print(table)
+    console.print(f"{numbers['seconds']:.1f} s. Results in {numbers['folder']}: recovery.nc, recovery.html, summary.json")
+
+
 def _variants(runs: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table

@@ -8,6 +8,9 @@
 A parabola is nearly a sum of waves much longer than its interval: P is one over four frequencies, to 4e-10 in float64. So
 `2 r(y) / T = Re sum_k weight_k e^{ikY}`, and the expectation of a product of two such series is a sum of Phi over a lattice.
 
+Frequencies above the nodes count where y is c, its kink, in many inputs: when all features that it sees are idle. That part of
+them is known, as y is (`at_constants`).
+
 `shares` takes the terms that fall off slowest out of Phi; they are `one_active` here. The frequencies k, j of both axes come in
 blocks. Their weight falls as 1 / (k j)^2, so blocks far from both axes count for nothing and are left out.
 
@@ -36,6 +39,8 @@ LONG_WAVES = (1.03, 3.8, 6.8, 8.9)
 """Frequencies of P in units of eps^(1/12), found numerically: P to 4e-10 in float64, 9e-6 in float32, with small weights."""
 REACH = 1.6
 """Blocks in which all `k j` are above `nodes^REACH` are left out, but for those on the diagonal: latents can be the same."""
+SHARP = 1e-3
+"""Overlaps times the highest frequency below which |overlap| is rounded off."""
 AT_ONCE = 2**15
 """Numbers in an array of one block: so many pairs are worked on at once as stay within a CPU's cache."""
 
@@ -77,16 +82,23 @@ def _some(groups: Groups, law: Magnitude, pair: Pair, nodes: int, line: bool) ->
         few = one_active(groups, law, taken.taken_out, pair)
         if line:  # y = r(y) - r(-y)
             few = few - one_active(groups, law, taken.taken_out, pair._replace(g=-g, c=-c))
-        return (few, S * T / 8, unit, taken), span
+        size = S * T / 8
+        few = few + size * at_constants(groups, law, taken, unit, _signs(span), nodes, line)
+        return (few, size, unit, taken), span
 
     (few, size, unit, taken), pull, span = jax.vjp(parts, pair, has_aux=True)
-    signs = [jnp.split(x, 2) for x in (span.kink, 1 + span.side)]
-    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, list(zip(*signs, strict=True)), nodes, line)
+    total, by_unit, by_left, by_part = _lattice(groups, law, taken, unit, _signs(span), nodes, line)
     by_taken = jax.tree.map(jnp.zeros_like, taken)._replace(left=_times(size, by_left), part=size * by_part)
     (slopes,) = pull((jnp.ones_like(few), total, jax.tree.map(partial(_times, size), by_unit), by_taken))
     never = _never_both(law, pair._replace(g=jnp.zeros_like(pair.g), c=jnp.ones_like(pair.c)) if line else pair)
     some = (~never).astype(few.dtype)
     return some * (few + size * total), jax.tree.map(partial(_times, some), slopes)
+
+
+def _signs(span: Period) -> list[tuple[Array, Array]]:
+    """Factors of the even and of the odd part of the weights of both axes."""
+    even, odd = (jnp.split(x, 2) for x in (span.kink, 1 + span.side))
+    return list(zip(even, odd, strict=True))
 
 
 def _times(factor: Array, x: Array) -> Array:
@@ -136,6 +148,62 @@ def _blocks(nodes: int, k: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.nd
     first = np.multiply.outer(np.maximum(k[:, 0], 1), np.maximum(j[:, 0], 1))
     rows, columns = np.nonzero((first <= nodes**REACH) | np.equal.outer(k[:, 0], j[:, 0]))
     return rows, columns
+
+
+class _Axis(NamedTuple):
+    """What `at_constants` needs to know of `y = c + g.x`.
+
+    The first terms of its `series` at c, (k, pairs); what is `missing` there of r(c) with these alone, and what is with all;
+    `psi` of each feature (n, k, pairs); and the part of it that is `unseen` while it is active, (n, 1, pairs).
+    """
+
+    series: Array
+    missing: Array
+    missed: Array
+    psi: Array
+    unseen: Array
+
+
+def at_constants(groups: Groups, law: Magnitude, taken: Shares, at: Pair, signs: list, nodes: int, line: bool) -> Array:
+    """What frequencies above the nodes add where y = c or z = d, as all features that it sees are idle.
+
+    `2 E [missed_y r(z) + missed_z r(y) - missed_y missed_z]` over what the shares leave. The first term is the row `k = infinity`
+    of the lattice, where `unseen psi(j h)` takes the place of `psi(k g + j h)`; as it is small, few j do. A line misses nothing.
+    """
+    gain = 1 / taken.c
+    offset = gain * (taken.left - groups.chance)
+
+    y, z = (_axis(law, *x, nodes) for x in ((at.g, at.c, signs[0], line), (at.h, at.d, signs[1], False)))
+    idle = scaled(y.unseen * z.unseen, jnp.ones_like(z.psi[:, :1]))
+    rows = jnp.concatenate(
+        [scaled(y.unseen, z.psi), scaled(z.unseen, y.psi), idle], axis=1
+    )  # one product: it compiles sooner
+    left = scaled(taken.whole[None], _left(groups, taken.part, gain, offset, rows)[0])
+    series = jnp.concatenate([y.missed[None] * z.series, z.missed[None] * y.series])
+    both = y.missed * z.missing + z.missed * y.missing - y.missed * z.missed
+    return 2 * ((left[:-1] * series).real.sum(0) + left[-1].real * both)
+
+
+def _axis(law: Magnitude, g: Array, c: Array, sign: tuple[Array, Array], line: bool, nodes: int) -> _Axis:
+    """In units of the period.
+
+    With `t = nodes g`, `missed` at `c + g u` in place of c has at c = 0 a mean less by about `e^{-(t^2 + pi |t|) / 4}` for
+    u ~ U[0, 1]; so much of a feature is unseen. The kink at t = 0 is that of r, so it is rounded off where c is not 0.
+    """
+    k, weight = _frequencies(nodes, c.dtype, line=line)
+    k = jnp.asarray(k.reshape(-1, 1), c.dtype)
+    waves = phase(k * c[None])
+    even, odd = (jnp.ones_like(c),) * 2 if line else sign
+    series = waves * _weighed(jnp.asarray(weight.reshape(-1, 1), waves.dtype), even[None], odd[None])
+    few = BLOCK + max(8, nodes // 4)
+    missing, missed = (
+        jnp.zeros_like(c) if line else jnp.maximum(c, 0) / np.pi - x.real.sum(0) for x in (series[:few], series)
+    )
+    t = k[None, :few] * g[:, None]
+    square = 3 * law.moments[1] * (nodes * g) ** 2
+    size = jnp.sqrt(square + (nodes * c)[None] ** 2 + SHARP**2)
+    unseen = jnp.exp(-square * (1 + np.pi / size) / 4)
+    return _Axis(series[:few], missing, missed, law.on_phase(t, phase(t / 2))[0], unseen[:, None])
 
 
 def _lattice(

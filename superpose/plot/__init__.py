@@ -7,7 +7,7 @@ from superpose.plot.neurons import neurons_and_features
 from superpose.plot.phase import phase_diagram
 from superpose.plot.plane import features_in_plane
 from superpose.plot.template import restyle
-from superpose.plot.unmix import answers, directions_found, latents_and_features, scores_against_l0
+from superpose.plot.unmix import answers, directions_found, latents_and_features, recovery, scores_against_l0
 
 __all__ = [
     "answers",
@@ -18,6 +18,7 @@ __all__ = [
     "neurons_and_features",
     "norm_and_interference",
     "phase_diagram",
+    "recovery",
     "regions",
     "restyle",
     "scores_against_l0",

@@ -6,10 +6,30 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from superpose.plot.gram import BELOW_TITLE
-from superpose.plot.template import BLACK, BLUE, COLOUR_BAR, DIVERGING, GREEN, GREY, ORANGE, PURPLE, SKY, TEMPLATE, VERMILION
+from superpose.plot.template import (
+    BLACK,
+    BLUE,
+    COLOUR_BAR,
+    DIVERGING,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SEQUENTIAL,
+    SKY,
+    TEMPLATE,
+    VERMILION,
+    log_axis,
+)
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY)
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
+TRUTH = ("the optimum", "a minimum,<br>not the lowest", "no minimum", "not decided", "nothing<br>is written")
+REGIONS = (SKY, ORANGE, VERMILION, PALE, GREY)
+"""What the true dictionary can be, in the order of the saved labels, and its colours."""
+FLOOR = -1.0
+"""Answers below are drawn here; their number is written beside the bar."""
 QUESTIONS = {"read": "read", "traced": "traced", "edited": "edited", "verified": "absence verified"}
 
 
@@ -103,8 +123,29 @@ def directions_found(dataset: xr.Dataset) -> go.Figure:
     return figure.update_layout(template=TEMPLATE, width=560, height=460)
 
 
-FLOOR = -1.0
-"""Answers below are drawn here; their number is written beside the bar."""
+def recovery(dataset: xr.Dataset) -> go.Figure:
+    """Over penalty and density: what the true dictionary is, and the worst cosine of the best."""
+    figure = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.16, subplot_titles=("the true dictionary is", "worst cosine of the best")
+    )
+    x, y = dataset["penalty"].values, dataset["density"].values
+    label = dataset["label"].transpose("density", "penalty").values
+    k = len(TRUTH)
+    scale = [[edge, colour] for i, colour in enumerate(REGIONS) for edge in (i / k, (i + 1) / k)]
+    bar = COLOUR_BAR | {"x": 0.42, "tickvals": list(range(k)), "ticktext": list(TRUTH), "ticks": ""}
+    hover = "penalty %{x:.3g}, density %{y:.3g}<br>%{text}<extra></extra>"
+    text = np.array(TRUTH)[label]
+    cells = go.Heatmap(
+        z=label, x=x, y=y, colorscale=scale, zmin=-0.5, zmax=k - 0.5, colorbar=bar, text=text, hovertemplate=hover
+    )
+    figure.add_trace(cells.update(xgap=1, ygap=1), row=1, col=1)
+    best = dataset["worst_cosine"].isel(start=dataset["best"]).transpose("density", "penalty").values
+    hover = "penalty %{x:.3g}, density %{y:.3g}<br>cosine %{z:.5f}<extra></extra>"
+    cosines = go.Heatmap(z=best, x=x, y=y, colorscale=SEQUENTIAL, zmin=0, zmax=1, colorbar=COLOUR_BAR, hovertemplate=hover)
+    figure.add_trace(cosines.update(xgap=1, ygap=1), row=1, col=2)
+    figure.update_xaxes(log_axis(1, 3), title_text="penalty")
+    figure.update_yaxes(log_axis(1, 3), title_text="density")
+    return figure.update_layout(template=TEMPLATE, width=1080, height=420, margin={"t": 50})
 
 
 def _best(dataset: xr.Dataset) -> xr.Dataset:

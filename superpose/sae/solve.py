@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from superpose import autoencoder, features
@@ -71,7 +72,8 @@ def solve(
 ) -> Minima:
     """Minimise `E |h - h'|^2 + penalty sum_l E z_l` over autoencoders with unit columns `d_l`, and certify what is found.
 
-    Compiled once for sizes, a kind of distribution and settings; another penalty, density or W compiles nothing anew.
+    Compiled once for sizes, a kind of distribution and settings; another penalty, density or W compiles nothing anew. Under `vmap`
+    and `jit` as well, with `nodes` given.
 
     Args:
         key: of the random starts.
@@ -95,9 +97,16 @@ def solve(
     """
     first = _starts(key, W, latents=latents, restarts=restarts, truth=truth, given=starts)
     features.check(distribution, n=W.shape[1])
-    if not np.all(np.asarray(penalty) >= 0):
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((first, distribution, penalty)))
+    if traced and nodes is None:
+        raise ValueError("nodes = None: needs a number under vmap or jit, where it cannot be chosen from the result")
+    if not isinstance(penalty, Tracer) and not np.all(np.asarray(penalty) >= 0):
         raise ValueError(f"penalty = {penalty}: needs to be at least 0")
-    data = (jnp.asarray(W, float), jax.tree.map(lambda x: jnp.asarray(x, float), distribution), jnp.asarray(penalty, float))
+    data: tuple = (
+        jnp.asarray(W, float),
+        jax.tree.map(lambda x: jnp.asarray(x, float), distribution),
+        jnp.asarray(penalty, float),
+    )
     count = nodes or FEWEST
     found = _minima(first, data, _Settings(count, tolerance, steps, escapes))
     while nodes is None and count < MOST_NODES and jnp.any(found.reason == exact.REASONS.index("inexact")):

@@ -48,10 +48,12 @@ def _latents_of_batches(params: BatchTopKParams, h: Float[Array, "m samples"]) -
     return _kept(relu.latents(params, h), params.threshold)
 
 
-def _dead_error(params: Params, every: Array, residual: Array, dead: Array) -> Array:
-    """`|e - W_dec z_dead|^2`, z_dead the latents of `r(W_enc h + b_enc)` that are dead, e the residual, which has no slope."""
+def _dead_error(params: Params, every: Array, target: Array, found: Array, dead: Array) -> Array:
+    """`var(h) |e - W_dec z_dead|^2 / |e|^2`, z_dead the dead latents of `r(W_enc h + b_enc)`; `e = h - h'` has no slope."""
+    residual = jax.lax.stop_gradient(target - found)
     others = params.W_dec @ jnp.where(dead[:, None], every, 0)
-    return jnp.any(dead) * squared_error(jax.lax.stop_gradient(residual), others)
+    size = jnp.maximum(squared_error(residual, jnp.zeros_like(residual)), jnp.finfo(residual.dtype).tiny)
+    return jnp.any(dead) * jnp.sum(jnp.var(target, axis=1)) / size * squared_error(residual, others)
 
 
 def _loss(params: TopKParams, h: Array, target: Array, knobs: Knobs) -> tuple[Array, Array]:
@@ -59,7 +61,7 @@ def _loss(params: TopKParams, h: Array, target: Array, knobs: Knobs) -> tuple[Ar
     every = relu.latents(params, h)
     z = _kept(every, largest_in_columns(jax.lax.stop_gradient(every), knobs.k)[None])
     found = outputs(params, z)
-    return squared_error(target, found) + AUXILIARY * _dead_error(params, every, target - found, knobs.dead), z
+    return squared_error(target, found) + AUXILIARY * _dead_error(params, every, target, found, knobs.dead), z
 
 
 def _loss_of_batch(
@@ -72,7 +74,7 @@ def _loss_of_batch(
     for first, end in zip((0, *ends), (*ends, len(z)), strict=True):
         found = found + params.W_dec[:, first:end] @ z[first:end]
         error = error + squared_error(target, found)
-    return error + AUXILIARY * _dead_error(params, every, target - found, knobs.dead), z
+    return error + AUXILIARY * _dead_error(params, every, target, found, knobs.dead), z
 
 
 def _after_batch(params: BatchTopKParams, z: Array, _: Knobs) -> BatchTopKParams:
@@ -88,7 +90,7 @@ TOP_K = Variant(
     loss=_loss,
     after=lambda params, _, knobs: unit_columns(params).replace(k=knobs.k),
 )
-"""`|h - h'|^2 + |e - W_dec z_dead|^2 / 32`: z the k largest of `r(W_enc h + b_enc)`, columns of length 1.
+"""`|h - h'|^2 + var(h) |e - W_dec z_dead|^2 / (32 |e|^2)`: z the k largest of `r(W_enc h + b_enc)`, columns of length 1.
 
 Dead latents learn to write what is missing, `e = h - h'`; all of them, where the source takes the largest.
 
