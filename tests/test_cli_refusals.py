@@ -69,7 +69,7 @@ def test_wrong_setting_is_named_in_one_line(command, tmp_path, arguments, messag
         (["figures", "--columns", "3"], ["'3'", "--columns"]),
         (["figures", "--out", ""], ["--out", "an empty name", "needs --out PATH"]),
         (["--verson"], ["--verson", "superpose --help"]),
-        ([], ["{phase, reproduce, figures}", "superpose --help"]),
+        ([], ["{phase, unmix, reproduce, figures}", "superpose --help"]),
     ],
 )
 @pytest.mark.parametrize("terminal", [False, True])
@@ -97,7 +97,7 @@ def test_box_without_utf8_is_read_as_well():
 
 
 def test_mistyped_command_is_told_the_nearest(command):
-    known = "phase, reproduce, figures"
+    known = "phase, unmix, reproduce, figures"
     assert command("phse", "--n", 3) == (2, "", f"superpose: command = phse: needs one of {known}; perhaps phase\n")
     assert command("xyz") == (2, "", f"superpose: command = xyz: needs one of {known}\n")
 

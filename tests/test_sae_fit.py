@@ -1,5 +1,7 @@
 """Trained autoencoders: each variant against loops in NumPy, what training does, and no run below the certified minimum."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,6 +201,40 @@ def test_two_calls_are_one():
     for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(rest.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(whole.losses, np.append(part.losses, rest.losses), rtol=1e-4)
+
+
+@dataclass(frozen=True)
+class Long:
+    """Settings of a long run."""
+
+    seed: int = 0
+
+
+@pytest.mark.x64
+def test_long_runs_go_on_where_they_were_stopped(tmp_path):
+    """In parts, stopped after the second and taken up again: the bits of a run that was not, and the numbers of one in one part."""
+    starts = jax.vmap(lambda seed: begun(sae.TOP_K, seed=seed))(jnp.arange(2))
+    knobs = {"k": jnp.asarray([1.0, 2.0])}
+    how = {"steps": 12, "settings": Long(), "variant": sae.TOP_K, "batch": 8, "draw": draw, "window": 20}
+
+    def run(name, parts, advance=lambda: None):
+        folder = tmp_path / name
+        return sae.fit_in_parts(jax.random.key(3), starts, D, knobs, folder=folder, parts=parts, advance=advance, **how)
+
+    def stop():
+        if (tmp_path / "stopped" / "part-1").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", 3, stop)
+    assert not (tmp_path / "stopped" / "part-2").exists()
+    again, straight, whole = run("stopped", 3), run("straight", 3), run("whole", 1)
+    for a, b, c in zip(*(jax.tree.leaves(x) for x in (again, straight, whole)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, rtol=1e-6, atol=1e-9)
+    assert whole.losses.shape == again.losses.shape == (2, 12)
+    with pytest.raises(ValueError, match=r"parts = 5: needs at least 1, and to divide steps = 12"):
+        run("other", 5)
 
 
 def test_dead_latents_begin_anew():

@@ -28,7 +28,6 @@ ROOMS = {
     "labels": set(),
     # solved exactly, or trained
     "solve": {"_jax", "expected_loss", "features", "labels", "toy_model"},
-    "sae": {"autoencoder", "expected_loss", "features", "solve", "weights"},
     "editing": {"expected_loss", "features", "toy_model"},
     "synthetic": {"_jax", "features", "frames"},
     "train": {"features"},
@@ -39,6 +38,7 @@ ROOMS = {
     "processes": {"settings"},
     "results": set(),
     "sweep": {"processes", "results"},
+    "sae": {"autoencoder", "expected_loss", "features", "solve", "sweep", "weights"},
     "phase": {
         "expected_loss",
         "features",

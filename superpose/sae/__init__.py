@@ -10,6 +10,7 @@ from superpose.sae.annealed import P_ANNEALED
 from superpose.sae.fit import Fit, begin, fit, rows
 from superpose.sae.gated import GATED
 from superpose.sae.jump_relu import JUMP_RELU
+from superpose.sae.long_run import fit_in_parts
 from superpose.sae.relu import RELU, UNIT_RELU, crosscoder
 from superpose.sae.solve import Minima, solve
 from superpose.sae.top_k import BATCH_TOP_K, TOP_K, matryoshka
@@ -32,6 +33,7 @@ __all__ = [
     "decode",
     "encode",
     "fit",
+    "fit_in_parts",
     "from_dictionary",
     "ladder",
     "latents",
