@@ -126,13 +126,13 @@ def directions_found(dataset: xr.Dataset) -> go.Figure:
 def recovery(dataset: xr.Dataset) -> go.Figure:
     """Over penalty and density: what the true dictionary is, and the worst cosine of the best."""
     figure = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.16, subplot_titles=("the true dictionary is", "worst cosine of the best")
+        rows=1, cols=2, horizontal_spacing=0.24, subplot_titles=("the true dictionary is", "worst cosine of the best")
     )
     x, y = dataset["penalty"].values, dataset["density"].values
     label = dataset["label"].transpose("density", "penalty").values
     k = len(TRUTH)
     scale = [[edge, colour] for i, colour in enumerate(REGIONS) for edge in (i / k, (i + 1) / k)]
-    bar = COLOUR_BAR | {"x": 0.42, "tickvals": list(range(k)), "ticktext": list(TRUTH), "ticks": ""}
+    bar = COLOUR_BAR | {"x": 0.385, "tickvals": list(range(k)), "ticktext": list(TRUTH), "ticks": ""}
     hover = "penalty %{x:.3g}, density %{y:.3g}<br>%{text}<extra></extra>"
     text = np.array(TRUTH)[label]
     cells = go.Heatmap(
@@ -144,8 +144,9 @@ def recovery(dataset: xr.Dataset) -> go.Figure:
     cosines = go.Heatmap(z=best, x=x, y=y, colorscale=SEQUENTIAL, zmin=0, zmax=1, colorbar=COLOUR_BAR, hovertemplate=hover)
     figure.add_trace(cosines.update(xgap=1, ygap=1), row=1, col=2)
     figure.update_xaxes(log_axis(1, 3), title_text="penalty")
-    figure.update_yaxes(log_axis(1, 3), title_text="density")
-    return figure.update_layout(template=TEMPLATE, width=1080, height=420, margin={"t": 50})
+    figure.update_yaxes(log_axis(1, 3))
+    figure.update_yaxes(title_text="density", row=1, col=1)
+    return figure.update_layout(template=TEMPLATE, width=1120, height=420, margin={"t": 50})
 
 
 def _best(dataset: xr.Dataset) -> xr.Dataset:
