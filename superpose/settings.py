@@ -107,7 +107,8 @@ class Unmixing:
         _require("m", self.m, self.m <= self.n, f"at most n = {self.n}")
         _require("density", self.density, 0 < self.density <= 1, "a density in (0, 1]")
         unknown = [name for name in self.variants if name not in VARIANTS]
-        _require("variant", self.variant, not unknown, f"all, or of {', '.join(VARIANTS)}")
+        once = len(set(self.variants)) == len(self.variants)
+        _require("variant", self.variant, once and not unknown, f"all, or of {', '.join(VARIANTS)}, each once")
         _require("model", self.model, self.model in ("train", "solve"), "train or solve")
         _require("rate", self.rate, 0 < self.rate < inf, "a positive rate")
         enough = max(100, self.latents, self.n)

@@ -94,3 +94,8 @@ def power_of_two(W: Float[Array, "m n"], axis: int | None = None) -> Float[Array
     top = jnp.max(jnp.abs(jax.lax.stop_gradient(W)), axis=axis, keepdims=True)
     mantissa, _ = jnp.frexp(top)
     return jnp.where(top == 0, 1, top / jnp.where(top == 0, 1, 2 * mantissa))
+
+
+def unit(W: Float[Array, "m n"]) -> Float[Array, "m n"]:
+    """Columns of length 1, `W_i / |W_i|`; a column of length 0 stays, with a finite slope."""
+    return W / jnp.sqrt(jnp.sum(W**2, axis=0) + jnp.finfo(W.dtype).tiny)[None]

@@ -28,7 +28,7 @@ ROOMS = {
     "labels": set(),
     # solved exactly, or trained
     "solve": {"_jax", "expected_loss", "features", "labels", "toy_model"},
-    "editing": {"expected_loss", "features", "toy_model"},
+    "editing": {"expected_loss", "features", "toy_model", "weights"},
     "synthetic": {"_jax", "features", "frames"},
     "train": {"features"},
     "dynamics": {"features", "interference", "train"},

@@ -119,6 +119,7 @@ def test_features_per_unit():
 
 REFUSED = [
     (["--variant", "relux"], "variant = relux: needs all, or of relu, relu-2023,"),
+    (["--variant", "relu,relu"], "variant = relu,relu: needs all, or of relu,"),
     (["--n", "1", "--m", "1"], "n = 1: needs at least 2"),
     (["--m", "5", "--n", "4"], "m = 5: needs at most n = 4"),
     (["--density", "0"], "density = 0.0: needs a density in (0, 1]"),

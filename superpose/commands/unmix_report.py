@@ -64,9 +64,7 @@ def _variants(runs: list[dict[str, Any]]) -> Any:
         table.add_column(name, justify="left" if name in ("variant", "sparsity") else "right", no_wrap=True)
     for one in runs:
         knob = next(name for name in ("penalty", "k") if name in one)
-        cells = (
-            [one["collapse"] or "nan", *[""] * (len(columns) - 1)] if one["collapse"] else [_number(one[c]) for c in columns]
-        )
+        cells = [one["collapse"], *[""] * (len(columns) - 1)] if one["collapse"] else [_number(one[c]) for c in columns]
         table.add_row(one["variant"], f"{knob} {one[knob]:.3g}", *cells)
     return table
 

@@ -11,6 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from superpose.toy_model import Params
+from superpose.weights import unit
 
 
 @struct.dataclass
@@ -48,8 +49,3 @@ def latents(W_dec: Float[Array, "m L"], z: Float[Array, "samples L"], latent: In
     lengths = jnp.linalg.norm(W_dec, axis=0)
     directions, sizes = unit(W_dec)[:, latent], (z * lengths[None])[:, latent]
     return Handles(directions * there[None], sizes * there[None])
-
-
-def unit(W: Float[Array, "m n"]) -> Float[Array, "m n"]:
-    """Columns of length 1; a column of length 0 stays."""
-    return W / jnp.sqrt(jnp.sum(W**2, axis=0) + jnp.finfo(W.dtype).tiny)[None]

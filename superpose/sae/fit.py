@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from superpose.autoencoder import Params
 from superpose.sae.resampling import resampled
-from superpose.sae.variant import ABSENT, Knobs, Variant, present, unit
+from superpose.sae.variant import ABSENT, Knobs, Variant, present
+from superpose.weights import unit
 
 ADAM = optax.scale_by_adam()
 """The default optimiser, without a rate: that is an argument of its own, which a sweep may vary."""

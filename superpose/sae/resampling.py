@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Key
 
-from superpose.sae.variant import Variant, outputs, unit
+from superpose.sae.variant import Variant, outputs
+from superpose.weights import unit
 
 SHARE = 0.2
 """Length of a new row of `W_enc`, as a share of the mean length of those that live."""

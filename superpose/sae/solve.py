@@ -19,6 +19,7 @@ from superpose import solve as exact
 from superpose.autoencoder import Params
 from superpose.expected_loss import autoencoder as population_loss
 from superpose.expected_loss import rectified_moments
+from superpose.weights import unit
 
 FINER, FEWEST, MOST_NODES = 2, 32, 128
 """The loss with so many times the nodes goes into the certificate; nodes of the first search, and the most."""
@@ -126,34 +127,29 @@ def _starts(key: Key[Array, ""], W: Array, *, latents: int, restarts: int, truth
             raise ValueError(f"starts has W_enc {given.W_enc.shape}: needs (r, {latents}, {m})")
         parts = [given]
     else:
-        D = jax.vmap(lambda k: _unit(jax.random.normal(k, (m, latents))))(jax.random.split(key, max(restarts, 1)))[:restarts]
+        D = jax.vmap(lambda k: unit(jax.random.normal(k, (m, latents))))(jax.random.split(key, max(restarts, 1)))[:restarts]
         parts = [jax.vmap(autoencoder.from_dictionary)(D)]
     if truth:
-        more = _unit(jax.random.normal(jax.random.fold_in(key, restarts), (m, max(latents - n, 0))))
-        D = jnp.concatenate([_unit(jnp.asarray(W, float)), more], axis=1)[:, :latents]
+        more = unit(jax.random.normal(jax.random.fold_in(key, restarts), (m, max(latents - n, 0))))
+        D = jnp.concatenate([unit(jnp.asarray(W, float)), more], axis=1)[:, :latents]
         parts.append(jax.tree.map(lambda x: x[None], autoencoder.from_dictionary(D)))
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
-
-def _unit(D: Float[Array, "m L"]) -> Float[Array, "m L"]:
-    """Columns of length 1."""
-    return D / jnp.sqrt(jnp.sum(D**2, axis=0) + jnp.finfo(D.dtype).tiny)[None]
 
 
 @partial(jax.jit, static_argnums=2)
 def _minima(starts: Params, data: tuple, settings: _Settings) -> Minima:
     W, distribution, penalty = data
     n = W.shape[1]
-    unit = jnp.sqrt(features.density(distribution, n=n).mean())
+    scale = jnp.sqrt(features.density(distribution, n=n).mean())
     whole = jnp.sum((W @ features.covariance(distribution, n=n)) * W)
 
     def plain(q: Params) -> Params:
-        return Params(q.W_enc, q.b_enc * unit, _unit(q.W_dec), q.b_dec)
+        return Params(q.W_enc, q.b_enc * scale, unit(q.W_dec), q.b_dec)
 
     def loss(q: Params, *, nodes: int) -> Float[Array, ""]:
         return population_loss(plain(q), W, distribution, penalty=penalty, weighted=False, nodes=nodes) / whole
 
-    natural = Params(starts.W_enc, starts.b_enc / unit, starts.W_dec, starts.b_dec)
+    natural = Params(starts.W_enc, starts.b_enc / scale, starts.W_dec, starts.b_dec)
     found: exact.Solution = exact.minimize(
         partial(loss, nodes=settings.nodes),
         natural,
@@ -172,7 +168,7 @@ def _minima(starts: Params, data: tuple, settings: _Settings) -> Minima:
         loss=total,
         error=total - penalty * activity.sum(1),
         activity=activity,
-        cosine=jnp.einsum("sml,mn->sln", params.W_dec, _unit(W)),
+        cosine=jnp.einsum("sml,mn->sln", params.W_dec, unit(W)),
         converged=found.converged,
         gap=found.gap * whole,
         reason=found.reason,

@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from superpose.autoencoder import Params
+from superpose.weights import unit
 
 ABSENT = -1e9
 """Bias of a latent that is not there."""
@@ -82,11 +83,6 @@ def present(params: Params) -> Bool[Array, " L"]:
 def unit_columns(params: Any) -> Any:
     """The same with columns of `W_dec` of length 1."""
     return params.replace(W_dec=unit(params.W_dec))
-
-
-def unit(D: Float[Array, "m L"]) -> Float[Array, "m L"]:
-    """Columns of length 1; a column of length 0 stays."""
-    return D / jnp.sqrt(jnp.sum(D**2, axis=0) + jnp.finfo(D.dtype).tiny)[None]
 
 
 def as_they_are(params: Any, *_: Any) -> Any:

@@ -24,7 +24,6 @@ SAME = 1e-4
 """Cosines within this of 1 are those of the truth; losses within this share of each other are equal."""
 SILENT = 1e-6
 """A latent whose mean is below this share of the mean feature is dead."""
-CELL = ("density", "penalty")
 FOUND = {
     "loss": ["start"],
     "reason": ["start"],
