@@ -56,6 +56,15 @@ def test_the_summary_is_of_the_dataset(finished):
     assert numbers["features_per_neuron"] > 1.2 > numbers["variants"][0]["features_per_latent"]
 
 
+@pytest.mark.slow
+def test_a_solved_model_is_the_better_one(tmp_path):
+    """Two features in one dimension: the certified minimum lies no higher than what training leaves."""
+    how = {"n": 2, "m": 1, "density": 0.1, "variant": "topk", "values": 1, "starts": 1, "steps": 20, "samples": 500}
+    losses = [unmix.compute(Unmixing(model=model, **how), tmp_path / model)["model_loss"] for model in ("solve", "train")]
+    assert losses[0] <= losses[1] * (1 + 1e-9)
+    assert losses[1] <= 1.05 * losses[0]
+
+
 def test_a_stopped_run_goes_on(finished, tmp_path):
     dataset, _, _ = finished
 
